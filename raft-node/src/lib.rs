@@ -1,0 +1,9 @@
+//! The machinery that replicates logs.
+pub mod api;
+pub mod log_store;
+pub mod membership;
+pub mod observe;
+pub mod peer;
+pub mod raft;
+pub mod read;
+pub mod write;

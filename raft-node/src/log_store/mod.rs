@@ -1,0 +1,1 @@
+//! The segmented, recycled log shared by all groups of a node.

@@ -1,0 +1,1 @@
+//! Who belongs to the cluster: bootstrap and identity.

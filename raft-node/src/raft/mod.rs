@@ -1,0 +1,2 @@
+//! openraft adapters: type config, log store, state machine, settings.
+pub mod types;

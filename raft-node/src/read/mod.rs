@@ -1,0 +1,1 @@
+//! From a read request to a consistent view.

@@ -1,0 +1,1 @@
+//! From an admitted append to a Raft entry.
