@@ -46,11 +46,15 @@ impl fmt::Display for EntryData {
 /// openraft's bounds ask for serde, but outcomes never leave the process: every replica computes
 /// its own. So the content is skipped.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct EntryOutcomes(#[serde(skip)] pub Vec<Outcome>);
+pub struct EntryOutcomes {
+    /// In command order.
+    #[serde(skip)]
+    pub outcomes: Vec<Outcome>,
+}
 
 impl fmt::Display for EntryOutcomes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} outcomes", self.0.len())
+        write!(f, "{} outcomes", self.outcomes.len())
     }
 }
 
