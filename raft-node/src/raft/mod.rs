@@ -1,2 +1,3 @@
 //! openraft adapters: type config, log store, state machine, settings.
+pub mod snapshot_data;
 pub mod types;

@@ -1,0 +1,119 @@
+//! A snapshot as a directory of immutable files (a RocksDB checkpoint), never as bytes in memory.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+/// One file of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotFile {
+    /// Plain file name, no separators.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// A directory that holds a whole snapshot. Cheap to clone: clones share one lease on the
+/// directory, so that a snapshot that was replaced meanwhile is removed only when its last reader
+/// (a transfer to a slow follower) is done.
+#[derive(Clone, Debug)]
+pub struct SnapshotDir {
+    lease: Arc<Lease>,
+    /// Every file of the snapshot, sorted by name.
+    pub files: Vec<SnapshotFile>,
+}
+
+#[derive(Debug)]
+struct Lease {
+    path: PathBuf,
+    /// Set once, by [`SnapshotDir::discard`]: remove the directory with the last lease.
+    obsolete: AtomicBool,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.obsolete.load(Ordering::Acquire)
+            && let Err(error) = fs::remove_dir_all(&self.path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            // Costs disk, never correctness: leftovers are swept at the next start.
+            tracing::warn!(path = %self.path.display(), %error, "could not remove an old snapshot");
+        }
+    }
+}
+
+impl SnapshotDir {
+    /// Takes the directory at `path` as a snapshot and lists its files.
+    ///
+    /// # Errors
+    /// Any I/O error, or `InvalidData` if it holds anything but plain files.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let mut files = Vec::new();
+        for item in fs::read_dir(path)? {
+            let item = item?;
+            let (meta, name) = (item.metadata()?, item.file_name());
+            let Some(name) = name.to_str().filter(|_| meta.is_file()) else {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("{} is not a plain file of a snapshot", item.path().display()),
+                ));
+            };
+            files.push(SnapshotFile { name: name.to_owned(), size: meta.len() });
+        }
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+        let lease = Lease { path: path.to_owned(), obsolete: AtomicBool::new(false) };
+        Ok(Self { lease: Arc::new(lease), files })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.lease.path
+    }
+
+    /// Sum of the files' sizes, bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|f| f.size).sum()
+    }
+
+    /// Removes the directory once no clone is left.
+    pub fn discard(&self) {
+        self.lease.obsolete.store(true, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_discarded_snapshot_lives_as_long_as_its_last_reader() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("b"), b"22").unwrap();
+        fs::write(path.join("a"), b"1").unwrap();
+        let snapshot = SnapshotDir::open(&path).unwrap();
+        assert_eq!(snapshot.bytes(), 3);
+        assert_eq!(snapshot.files[0].name, "a");
+        let reader = snapshot.clone();
+        snapshot.discard();
+        drop(snapshot);
+        assert!(path.exists());
+        drop(reader);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn anything_but_plain_files_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("sub")).unwrap();
+        assert_eq!(SnapshotDir::open(dir.path()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+}
