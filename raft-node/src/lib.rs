@@ -1,9 +1,12 @@
 //! The machinery that replicates logs.
 pub mod api;
+pub mod clock;
+pub mod crash;
 pub mod log_store;
 pub mod membership;
 pub mod observe;
 pub mod peer;
 pub mod raft;
 pub mod read;
+pub mod runtime;
 pub mod write;

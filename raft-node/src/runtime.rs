@@ -1,0 +1,51 @@
+//! The seam to the async runtime: the only place where this crate (outside `log_store`'s thread and
+//! openraft) creates tasks, sleeps or reads the monotonic clock. A simulation replaces what is
+//! behind these functions; everything else knows no runtime of its own.
+
+use std::{future::Future, time::Duration};
+
+pub use tokio::time::{Instant, error::Elapsed};
+
+/// Handle to a spawned task.
+pub type Task<T> = tokio::task::JoinHandle<T>;
+
+/// Starts a task.
+pub fn spawn<F>(future: F) -> Task<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    #[expect(clippy::disallowed_methods, reason = "this is the seam")]
+    tokio::spawn(future)
+}
+
+/// Sleeps.
+pub async fn sleep(duration: Duration) {
+    #[expect(clippy::disallowed_methods, reason = "this is the seam")]
+    tokio::time::sleep(duration).await;
+}
+
+/// Gives `future` at most `limit`.
+///
+/// # Errors
+/// [`Elapsed`] when the limit came first; the future is dropped then.
+pub async fn timeout<F: Future>(limit: Duration, future: F) -> Result<F::Output, Elapsed> {
+    #[expect(clippy::disallowed_methods, reason = "this is the seam")]
+    tokio::time::timeout(limit, future).await
+}
+
+/// Monotonic time of the runtime. Never crosses the wire, never proves an age (see `clock`).
+#[must_use]
+pub fn now() -> Instant {
+    #[expect(clippy::disallowed_methods, reason = "this is the seam")]
+    Instant::now()
+}
+
+/// Runs blocking work (file systems, RocksDB) off the event loop and waits for it.
+///
+/// # Panics
+/// If the work panics; the process is about to abort then (see `main`).
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    #[expect(clippy::disallowed_methods, reason = "this is the seam")]
+    tokio::task::spawn_blocking(work).await.expect("blocking work does not panic")
+}
