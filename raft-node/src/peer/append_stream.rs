@@ -14,13 +14,10 @@ use std::{
 
 use futures::{
     FutureExt, Stream, StreamExt,
+    future::BoxFuture,
     stream::{self, BoxStream},
 };
-use openraft::{
-    alias::{InstantOf, SleepOf},
-    errors::RPCError,
-    type_config::TypeConfigExt,
-};
+use openraft::errors::RPCError;
 use quorate_proto::raft::v1 as pb;
 
 use super::{
@@ -31,9 +28,12 @@ use super::{
     transport::{PeerAddress, TransportError},
     wire::{AppendRequest, AppendResult, append_frame, append_result, split_request},
 };
-use crate::raft::types::TypeConfig;
+use crate::{
+    raft::types::TypeConfig,
+    runtime::{self, Instant},
+};
 
-type SentAt = InstantOf<TypeConfig>;
+type SentAt = Instant;
 
 /// When the frames without a reply were taken from openraft, oldest first. Shared between the half
 /// that sends and the half that receives; never held across an await.
@@ -47,7 +47,7 @@ pub(super) struct AppendStream {
     deadline: Duration,
     /// Armed whenever something is in flight. It is not moved with every reply: when it fires, it
     /// is set again for what is then the oldest frame.
-    alarm: Option<Pin<Box<SleepOf<TypeConfig>>>>,
+    alarm: Option<BoxFuture<'static, ()>>,
     done: bool,
 }
 
@@ -64,7 +64,7 @@ impl AppendStream {
             let (sent, identity) = (sent.clone(), identity.clone());
             stream::iter(parts.into_iter().map(move |part| {
                 let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
-                sent.push_back(TypeConfig::now());
+                sent.push_back(runtime::now());
                 append_frame(Some(identity.clone()), session, part)
             }))
         });
@@ -98,12 +98,12 @@ impl AppendStream {
                 self.alarm = None;
                 return Ok(());
             };
-            let left = self.deadline.saturating_sub(TypeConfig::now() - oldest);
+            let left = self.deadline.saturating_sub(runtime::now() - oldest);
             if left.is_zero() {
                 PeerStats::count(&self.client.stats().timeouts);
                 return Err(TransportError::Timeout(self.deadline));
             }
-            let alarm = self.alarm.get_or_insert_with(|| Box::pin(TypeConfig::sleep(left)));
+            let alarm = self.alarm.get_or_insert_with(|| Box::pin(runtime::sleep(left)));
             if alarm.poll_unpin(cx).is_pending() {
                 return Ok(());
             }

@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use openraft::type_config::TypeConfigExt;
 use quorate_proto::raft::v1 as pb;
 
 use super::{
@@ -24,7 +23,7 @@ use super::{
     transport::{PeerAddress, PeerTransport, TransportError},
     wire::WireError,
 };
-use crate::raft::types::{NodeId, TypeConfig};
+use crate::{raft::types::NodeId, runtime};
 
 /// A peer was called in vain. Whether the call took effect there is unknown, unless it says so.
 #[derive(Debug, thiserror::Error)]
@@ -221,7 +220,7 @@ impl PeerClient {
             self.hello(to, timeout).await.map(|_| ())
         };
         // The others' Hellos may each take a while; this caller has its own limit.
-        match TypeConfig::timeout(timeout, greeting).await {
+        match runtime::timeout(timeout, greeting).await {
             Ok(result) => result,
             Err(_) => Err(TransportError::Timeout(timeout).into()),
         }

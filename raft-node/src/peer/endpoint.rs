@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use futures::{Stream, stream::BoxStream};
-use openraft::type_config::TypeConfigExt;
 use quorate_proto::raft::v1 as pb;
 use uuid::Uuid;
 
@@ -21,7 +20,7 @@ use super::{
     stats::PeerStats,
     wire::WireError,
 };
-use crate::raft::types::{NodeId, TypeConfig};
+use crate::{raft::types::NodeId, runtime};
 
 /// See the module. Cheap to clone.
 #[derive(Clone)]
@@ -142,9 +141,7 @@ pub(super) async fn pin(
         .into()),
         None => {
             let book = book.clone();
-            TypeConfig::spawn_blocking(move || book.pin(node, uuid, me)).await.unwrap_or_else(
-                |source| Err(BookError::Io { path: super::book::FILE.into(), source }),
-            )
+            runtime::blocking(move || book.pin(node, uuid, me)).await
         }
     }
 }

@@ -15,7 +15,6 @@ use futures::{
     future::BoxFuture,
     stream::{self, BoxStream},
 };
-use openraft::type_config::TypeConfigExt;
 use quorate_proto::raft::v1 as pb;
 use tokio::sync::{Semaphore, oneshot};
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -32,7 +31,7 @@ use super::{
     stats::PeerStats,
     transport::{PeerAddress, PeerTransport, TransportError},
 };
-use crate::raft::types::{NodeId, TypeConfig};
+use crate::{raft::types::NodeId, runtime};
 
 pub(super) struct AppendKind;
 
@@ -248,7 +247,7 @@ async fn within<T>(
     timeout: Duration,
     call: impl Future<Output = Result<T, TransportError>> + Send,
 ) -> Result<T, TransportError> {
-    match TypeConfig::timeout(timeout, call).await {
+    match runtime::timeout(timeout, call).await {
         Ok(result) => result,
         Err(_) => Err(TransportError::Timeout(timeout)),
     }

@@ -14,7 +14,6 @@ use std::{
 };
 
 use futures::{StreamExt, future::BoxFuture};
-use openraft::{alias::InstantOf, type_config::TypeConfigExt};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +23,7 @@ use tonic::{
 };
 
 use super::{options::PeerOptions, stats::PeerStats, transport::TransportError};
-use crate::raft::types::TypeConfig;
+use crate::runtime::{self, Instant};
 
 /// What differs between the lanes.
 pub(super) trait LaneKind: Send + Sync + 'static {
@@ -93,7 +92,7 @@ struct Link<K: LaneKind> {
 
 enum State<K: LaneKind> {
     /// No connection, and none is tried before `retry_at`.
-    Down { retry_at: Option<InstantOf<TypeConfig>>, error: String },
+    Down { retry_at: Option<Instant>, error: String },
     /// Connected, or connecting: frames queue up meanwhile.
     Open { frames: mpsc::UnboundedSender<K::Frame>, waiters: HashMap<u64, Waiter<K::Reply>> },
 }
@@ -115,13 +114,13 @@ impl<K: LaneKind> Lane<K> {
     ) -> Result<u64, TransportError> {
         let mut link = self.shared.link();
         if let State::Down { retry_at, error } = &link.state {
-            if retry_at.is_some_and(|at| TypeConfig::now() < at) {
+            if retry_at.is_some_and(|at| runtime::now() < at) {
                 return Err(TransportError::Unreachable(error.clone()));
             }
             let (frames, queue) = mpsc::unbounded_channel();
             link.state = State::Open { frames, waiters: HashMap::new() };
             let (shared, closed) = (self.shared.clone(), self.closed.clone());
-            TypeConfig::spawn(async move {
+            runtime::spawn(async move {
                 tokio::select! {
                     () = closed.cancelled() => shared.down("the lane was closed".to_owned(), false),
                     error = shared.connect_and_read(queue) => shared.down(error, true),
@@ -178,7 +177,7 @@ impl<K: LaneKind> Shared<K> {
             K::open(channel, frames).await.map_err(|status| status.to_string())
         };
         let timeout = self.options.connect_timeout;
-        let mut replies = match TypeConfig::timeout(timeout, opening).await {
+        let mut replies = match runtime::timeout(timeout, opening).await {
             Ok(Ok(replies)) => replies,
             Ok(Err(error)) => return error,
             Err(_) => return format!("could not connect within {timeout:?}"),
@@ -212,7 +211,7 @@ impl<K: LaneKind> Shared<K> {
     fn down(&self, error: String, pause: bool) {
         let waiters = {
             let mut link = self.link();
-            let retry_at = pause.then(|| TypeConfig::now() + self.pause(link.failures));
+            let retry_at = pause.then(|| runtime::now() + self.pause(link.failures));
             link.failures = link.failures.saturating_add(1);
             match std::mem::replace(&mut link.state, State::Down { retry_at, error: error.clone() })
             {

@@ -11,7 +11,6 @@ use std::{
 };
 
 use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream::BoxStream};
-use openraft::type_config::TypeConfigExt;
 use quorate_proto::raft::v1::{
     self as pb, peer_error::Kind, snapshot_frame::Body, snapshot_reply_frame::Body as Reply,
 };
@@ -25,12 +24,15 @@ use super::{
     stats::PeerStats,
     wire::{snapshot_meta, vote, vote_to_frame},
 };
-use crate::raft::{
-    snapshot_data::SnapshotDir,
-    types::{
-        NodeId, TypeConfig,
-        alias::{SnapshotMeta, Vote},
+use crate::{
+    raft::{
+        snapshot_data::SnapshotDir,
+        types::{
+            NodeId,
+            alias::{SnapshotMeta, Vote},
+        },
     },
+    runtime,
 };
 
 /// A sign of life is sent this often while nothing else is; well below any stall limit.
@@ -77,7 +79,7 @@ pub(super) fn serve(
     mut frames: BoxStream<'static, pb::SnapshotFrame>,
 ) -> impl Stream<Item = pb::SnapshotReplyFrame> + Send + 'static {
     let (out, replies) = mpsc::channel(REPLIES);
-    TypeConfig::spawn(async move {
+    runtime::spawn(async move {
         let Some(first) = frames.next().await else { return };
         let (caller, group) = first.identity.as_ref().map_or((0, 0), |i| (i.from, i.group));
         let out = Out { identity: shared.me.frame(caller, group), replies: out };
@@ -120,7 +122,7 @@ impl Out {
     async fn patiently<T>(&self, work: impl Future<Output = T> + Send) -> T {
         let mut work = std::pin::pin!(work);
         loop {
-            match TypeConfig::timeout(TICK, &mut work).await {
+            match runtime::timeout(TICK, &mut work).await {
                 Ok(result) => return result,
                 Err(_) => {
                     let _ = self.send(Reply::Working(pb::SnapshotWorking {})).now_or_never();
@@ -260,7 +262,7 @@ async fn copy(
         let frame = tokio::select! {
             biased;
             () = turn.lost() => return Err(superseded()),
-            frame = TypeConfig::timeout(stall, frames.next()) => frame,
+            frame = runtime::timeout(stall, frames.next()) => frame,
         };
         let Ok(Some(frame)) = frame else { return Err(Stop::Gone) };
         let (from, _) = shared.route(frame.identity.as_ref()).map_err(Stop::Tell)?;
@@ -305,7 +307,7 @@ async fn install(
         result
     }
     .boxed();
-    let task = TypeConfig::spawn(installing);
+    let task = runtime::spawn(installing);
     match out.patiently(task).await {
         Ok(Ok(vote)) => Ok(vote),
         Ok(Err(e)) => Err(Stop::Tell(e.into())),
@@ -319,8 +321,5 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ReceiveError> + Send + 'static,
     out: &Out,
 ) -> Result<T, Stop> {
-    match out.patiently(TypeConfig::spawn_blocking(work)).await {
-        Ok(result) => Ok(result?),
-        Err(e) => Err(ReceiveError::Io(e).into()),
-    }
+    Ok(out.patiently(runtime::blocking(work)).await?)
 }

@@ -27,12 +27,15 @@ use super::{
     transport::{PeerAddress, TransportError},
     wire::{self, WireError},
 };
-use crate::raft::{
-    snapshot_data::{SnapshotDir, SnapshotFile},
-    types::{
-        TypeConfig,
-        alias::{RaftLogId, Vote},
+use crate::{
+    raft::{
+        snapshot_data::{SnapshotDir, SnapshotFile},
+        types::{
+            TypeConfig,
+            alias::{RaftLogId, Vote},
+        },
     },
+    runtime,
 };
 
 /// Frames between the reader of files and the connection.
@@ -206,7 +209,7 @@ impl Transfer<'_> {
                     self.heed(reply)?;
                     continue;
                 }
-                place = TypeConfig::timeout(self.client.options().snapshot_stall, frames.reserve()) => {
+                place = runtime::timeout(self.client.options().snapshot_stall, frames.reserve()) => {
                     place
                 }
             };
@@ -227,7 +230,7 @@ impl Transfer<'_> {
     /// Waits for the next reply. Any reply is progress.
     async fn reply(&mut self) -> Result<Option<pb::SnapshotResume>, End> {
         let stall = self.client.options().snapshot_stall;
-        match TypeConfig::timeout(stall, self.replies.next()).await {
+        match runtime::timeout(stall, self.replies.next()).await {
             Ok(reply) => self.heed(reply),
             Err(_) => Err(self.stalled()),
         }
@@ -281,7 +284,7 @@ impl FileReader {
     /// Starts behind what the peer has, if that is what is here too; otherwise at the beginning.
     async fn open(path: PathBuf, have: &pb::FileProgress) -> io::Result<Self> {
         let (length, expected) = (have.have_bytes, have.crc32c);
-        TypeConfig::spawn_blocking(move || {
+        runtime::blocking(move || {
             let crc = prefix_crc(&path, length)?;
             let mut file = File::open(&path)?;
             if crc != expected {
@@ -290,17 +293,17 @@ impl FileReader {
             file.seek(SeekFrom::Start(length))?;
             Ok(Self { file, position: length, crc })
         })
-        .await?
+        .await
     }
 
     async fn read(mut self, length: usize) -> io::Result<(Self, Bytes)> {
-        TypeConfig::spawn_blocking(move || {
+        runtime::blocking(move || {
             let mut data = vec![0; length];
             self.file.read_exact(&mut data)?;
             self.position += length as u64;
             self.crc = crc32c::crc32c_append(self.crc, &data);
             Ok((self, Bytes::from(data)))
         })
-        .await?
+        .await
     }
 }
