@@ -113,7 +113,8 @@ mod tests {
 
     #[test]
     fn varints_at_their_edges() {
-        for value in [0, 1, 0x7f, 0x80, 0x3fff, 0x4000, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
+        for value in [0, 1, 0x7f, 0x80, 0x3fff, 0x4000, u64::from(u32::MAX), u64::MAX - 1, u64::MAX]
+        {
             let mut out = Vec::new();
             put_varint(&mut out, value);
             let mut input = Input(&out);

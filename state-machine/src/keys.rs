@@ -245,10 +245,7 @@ mod tests {
         assert!(!at(3, 4).key().spilled(), "the key of a batch is kept in place");
         let id = ProducerId([0xff; 16]);
         assert!(expiry(Incarnation(7), 3, id) < expiry_from(Incarnation(7), 4));
-        assert_eq!(
-            parse_expiry(&expiry(Incarnation(7), 3, id)),
-            Ok((Incarnation(7), 3, id))
-        );
+        assert_eq!(parse_expiry(&expiry(Incarnation(7), 3, id)), Ok((Incarnation(7), 3, id)));
     }
 
     #[test]

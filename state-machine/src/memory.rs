@@ -73,11 +73,7 @@ impl Memory {
         self.rows.iter().map(|(key, value)| (key.as_slice(), value))
     }
 
-    fn range(
-        &self,
-        from: &[u8],
-        to: &[u8],
-    ) -> impl DoubleEndedIterator<Item = (&Vec<u8>, &Bytes)> {
+    fn range(&self, from: &[u8], to: &[u8]) -> impl DoubleEndedIterator<Item = (&Vec<u8>, &Bytes)> {
         // An inverted range is empty, as everywhere else; BTreeMap would panic.
         let to = to.max(from);
         self.rows.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)))

@@ -200,3 +200,28 @@ pub enum Refused {
     #[error("the command could not be decoded: {0}")]
     Undecodable(String),
 }
+
+impl Refused {
+    /// A number that stands for the kind of refusal in digests. Never reused.
+    #[must_use]
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::LogNotFound(_) => 1,
+            Self::LogExists(_) => 2,
+            Self::LogRecreated { .. } => 3,
+            Self::OffsetMismatch { .. } => 4,
+            Self::Fenced { .. } => 5,
+            Self::EpochNotGranted { .. } => 6,
+            Self::SequenceGap { .. } => 7,
+            Self::SequenceStale { .. } => 8,
+            Self::SequenceReused { .. } => 9,
+            Self::ProducerUnknown { .. } => 10,
+            Self::TooManyProducers { .. } => 11,
+            Self::TrimBeyondEnd { .. } => 12,
+            Self::TooManyLogs { .. } => 13,
+            Self::DuplicateLog(_) => 14,
+            Self::Overflow { .. } => 15,
+            Self::Undecodable(_) => 16,
+        }
+    }
+}
