@@ -11,6 +11,7 @@
 //! | chunk    | `Q` incarnation, producer id, slot u8                           | [`crate::dedupe`] chunk      |
 //! | expiry   | `X` incarnation, bucket, producer id                            | empty                        |
 //! | mark     | `D` log index                                                   | [`crate::values::DigestMark`]|
+//! | term     | `T` log index of the first entry of a term                      | the term, u64 big-endian     |
 //!
 //! Numbers are big-endian u64, so that byte order is number order. *Local* keys differ between
 //! replicas and are in no digest; all others are functions of the entries applied.
@@ -46,6 +47,8 @@ pub const CHUNK: u8 = b'Q';
 pub const EXPIRY: u8 = b'X';
 /// Table of digest marks.
 pub const MARK: u8 = b'D';
+/// Table of terms by their first entry.
+pub const TERM: u8 = b'T';
 
 fn key<const N: usize>(table: u8, numbers: [u64; N]) -> Key {
     let mut key = Key::new();
@@ -217,6 +220,20 @@ pub fn parse_expiry(key: &[u8]) -> Result<(Incarnation, u64, ProducerId), Malfor
     let parsed = (Incarnation(input.u64_be()?), input.u64_be()?, ProducerId(input.array()?));
     input.end()?;
     Ok(parsed)
+}
+
+/// Where the term that begins with the entry at `first` is.
+#[must_use]
+pub fn term(first: LogIndex) -> Key {
+    key(TERM, [first.0])
+}
+
+/// The first key behind the terms that begin at or below `index`.
+#[must_use]
+pub fn behind_terms(index: LogIndex) -> Key {
+    let mut key = term(index);
+    key.push(0);
+    key
 }
 
 /// Where the digests recorded at a log index are.

@@ -10,7 +10,7 @@ use crate::{
     keys::{self, BATCH, BatchKey},
     outcome::LogDescription,
     types::{
-        Digest, Incarnation, LogIndex, LogName, LogPoint, Offset, ProducerId, Sequence,
+        Digest, Incarnation, LogIndex, LogName, LogPoint, Offset, ProducerId, Sequence, Term,
         TimestampMs, WriterEpoch,
     },
     values::{DigestMark, GroupMeta, LogMeta},
@@ -304,6 +304,26 @@ impl<V: View> Reader<V> {
             }
         }
         Ok((low < log.next_offset).then_some(low))
+    }
+
+    /// The term of the entry at `index`, if that was applied.
+    ///
+    /// # Errors
+    /// [`ViewError`].
+    pub fn term_at(&self, index: LogIndex) -> Result<Option<Term>, ViewError> {
+        if self.group.applied.is_none_or(|applied| index > applied.index) {
+            return Ok(None);
+        }
+        let terms = keys::term(LogIndex(0));
+        let Some(key) = self.view.last_key(&terms, &keys::behind_terms(index))? else {
+            return Ok(None);
+        };
+        let row = self.view.get(&key)?;
+        let term = row.as_deref().and_then(|row| row.try_into().ok()).map(u64::from_be_bytes);
+        match term {
+            Some(term) => Ok(Some(Term(term))),
+            None => Err(ViewError::corrupt("a term's row", "it holds no term")),
+        }
     }
 
     /// The digests recorded at a log index, if they are still there.

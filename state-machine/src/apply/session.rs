@@ -306,6 +306,11 @@ impl<V> Session<'_, V> {
     }
 
     pub(super) fn end(&mut self, at: LogPoint) {
+        // Once per term: what tells a position of this history from one of another.
+        if self.group.applied.is_none_or(|applied| applied.term != at.term) {
+            let term = Bytes::copy_from_slice(&at.term.0.to_be_bytes());
+            self.rows.insert(keys::term(at.index), Some(term));
+        }
         self.group.applied = Some(at);
         self.group.digest = digest::of_entry(self.group.digest, at, &self.folded);
         self.folded.clear();
