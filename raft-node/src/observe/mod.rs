@@ -1,1 +1,12 @@
-//! Metrics and the HTTP endpoints.
+//! What a node tells its operator: metrics, probes, logs, and the code it exits with.
+//!
+//! - `metrics`: one table of names; counters and histograms that the hot paths touch; values that
+//!   are asked for when somebody scrapes.
+//! - `exit`: exit codes.
+//!
+//! Nothing here decides anything about the data: the rest of the crate works the same when nobody
+//! looks.
+pub mod exit;
+pub mod metrics;
+
+pub use metrics::Metrics;

@@ -1,0 +1,189 @@
+//! Values that exist anyway and are only asked for when somebody scrapes.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use quorate_state_machine::types::{GroupId, LogIndex, Term};
+
+use super::{histogram::HistogramSample, process::ProcessSample, scrape::Scrape, table::Name};
+use crate::{peer::stats::PeerStats, raft::types::NodeId};
+
+/// Where a scrape finds the values that nobody counts on a hot path. Called off the event loop:
+/// an implementation may block for a moment, never for the network.
+pub trait Sources: Send + Sync + 'static {
+    /// Vital signs of every group this node has.
+    fn groups(&self) -> Vec<GroupSample>;
+    /// Backpressure at the edge.
+    fn admission(&self) -> AdmissionSample;
+    /// The Raft log on disk.
+    fn log_store(&self) -> LogStoreSample;
+    /// The transport between nodes.
+    fn peers(&self) -> &PeerStats;
+}
+
+/// What a node is in a group, as metrics show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Leads, with a fresh quorum acknowledgement.
+    Leader,
+    /// Follows.
+    Follower,
+    /// Stands for election.
+    Candidate,
+    /// Replicates without a vote.
+    Learner,
+    /// The group's core has stopped.
+    Stopped,
+}
+
+impl Role {
+    const ALL: [Self; 5] =
+        [Self::Leader, Self::Follower, Self::Candidate, Self::Learner, Self::Stopped];
+
+    /// The label's value.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Leader => "leader",
+            Self::Follower => "follower",
+            Self::Candidate => "candidate",
+            Self::Learner => "learner",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// One group.
+#[derive(Clone, Debug)]
+pub struct GroupSample {
+    /// Which.
+    pub group: GroupId,
+    /// By evidence.
+    pub role: Role,
+    /// Current term.
+    pub term: Term,
+    /// The leader this node knows.
+    pub leader: Option<NodeId>,
+    /// How often that changed since the start.
+    pub leader_changes: u64,
+    /// Since a quorum last acknowledged this node; `None` where it does not claim to lead.
+    pub quorum_ack_age: Option<Duration>,
+    /// Last index in the local Raft log.
+    pub last_log_index: LogIndex,
+    /// Commit index known here.
+    pub commit_index: LogIndex,
+    /// Applied here.
+    pub applied_index: LogIndex,
+    /// Purged up to here.
+    pub purged_index: LogIndex,
+    /// Newest local snapshot.
+    pub snapshot_index: LogIndex,
+    /// On a leader: how far the other replicas' logs match.
+    pub matched: Vec<(NodeId, LogIndex)>,
+    /// Bytes of the state's RocksDB by kind: `sst` (disk), `memtable`, `block_cache`, ...
+    pub store_bytes: Vec<(&'static str, u64)>,
+}
+
+/// Admission.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AdmissionSample {
+    /// Bytes admitted and not yet answered.
+    pub in_flight_bytes: u64,
+    /// Their bound.
+    pub limit_bytes: u64,
+}
+
+/// The Raft log. Counters rise from the start of the process.
+#[derive(Clone, Debug, Default)]
+pub struct LogStoreSample {
+    /// Durations of syncs, in seconds.
+    pub sync_seconds: HistogramSample,
+    /// Bytes written, padding included.
+    pub written_bytes: u64,
+    /// Bytes of entries in them.
+    pub payload_bytes: u64,
+    /// Entries appended.
+    pub entries: u64,
+    /// Operations waiting for the log's thread.
+    pub queue_depth: u64,
+    /// Disk space held.
+    pub disk_bytes: u64,
+    /// Segment files.
+    pub segments: u64,
+    /// Segments used again.
+    pub recycled: u64,
+}
+
+pub(super) fn collect(sources: &dyn Sources, scrape: &mut Scrape) {
+    for group in sources.groups() {
+        collect_group(&group, scrape);
+    }
+    let admission = sources.admission();
+    scrape.whole(Name::AdmissionInFlight, &[], admission.in_flight_bytes);
+    scrape.whole(Name::AdmissionLimit, &[], admission.limit_bytes);
+    collect_log_store(sources.log_store(), scrape);
+    collect_peers(sources.peers(), scrape);
+}
+
+fn collect_group(g: &GroupSample, scrape: &mut Scrape) {
+    let id = g.group.0.to_string();
+    let label = [id.as_str()];
+    scrape.whole(Name::RaftTerm, &label, g.term.0);
+    for role in Role::ALL {
+        scrape.whole(Name::RaftRole, &[&id, role.name()], u64::from(role == g.role));
+    }
+    scrape.whole(Name::RaftLeaderId, &label, g.leader.unwrap_or(0));
+    scrape.whole(Name::RaftLeaderChanges, &label, g.leader_changes);
+    if let Some(age) = g.quorum_ack_age {
+        scrape.real(Name::RaftQuorumAckAge, &label, age.as_secs_f64());
+    }
+    scrape.whole(Name::RaftLastLogIndex, &label, g.last_log_index.0);
+    scrape.whole(Name::RaftCommitIndex, &label, g.commit_index.0);
+    scrape.whole(Name::RaftAppliedIndex, &label, g.applied_index.0);
+    scrape.whole(Name::RaftPurgedIndex, &label, g.purged_index.0);
+    scrape.whole(Name::RaftSnapshotIndex, &label, g.snapshot_index.0);
+    for (node, matched) in &g.matched {
+        scrape.whole(Name::RaftMatchedIndex, &[&id, &node.to_string()], matched.0);
+    }
+    for (kind, bytes) in &g.store_bytes {
+        scrape.whole(Name::StateStore, &[&id, kind], *bytes);
+    }
+}
+
+fn collect_log_store(log: LogStoreSample, scrape: &mut Scrape) {
+    scrape.histogram(Name::LogStoreSyncDuration, &[], log.sync_seconds);
+    scrape.whole(Name::LogStoreWritten, &[], log.written_bytes);
+    scrape.whole(Name::LogStorePayload, &[], log.payload_bytes);
+    scrape.whole(Name::LogStoreEntries, &[], log.entries);
+    scrape.whole(Name::LogStoreQueueDepth, &[], log.queue_depth);
+    scrape.whole(Name::LogStoreDisk, &[], log.disk_bytes);
+    scrape.whole(Name::LogStoreSegments, &[], log.segments);
+    scrape.whole(Name::LogStoreRecycled, &[], log.recycled);
+}
+
+fn collect_peers(peers: &PeerStats, scrape: &mut Scrape) {
+    for (name, counter) in [
+        (Name::PeerConnected, &peers.connected),
+        (Name::PeerBroken, &peers.broken),
+        (Name::PeerAppendFrames, &peers.append_frames),
+        (Name::PeerAppendBytes, &peers.append_bytes),
+        (Name::PeerControlRequests, &peers.control_requests),
+        (Name::PeerTimeouts, &peers.timeouts),
+        (Name::PeerRefusedCallers, &peers.refused_callers),
+        (Name::PeerSnapshotSent, &peers.snapshot_bytes_sent),
+        (Name::PeerSnapshotReceived, &peers.snapshot_bytes_received),
+    ] {
+        scrape.whole(name, &[], counter.load(Ordering::Relaxed));
+    }
+}
+
+pub(super) fn collect_process(process: &ProcessSample, scrape: &mut Scrape) {
+    if let Some(seconds) = process.cpu_seconds {
+        scrape.real(Name::ProcessCpu, &[], seconds);
+    }
+    if let Some(bytes) = process.resident_bytes {
+        scrape.whole(Name::ProcessMemory, &[], bytes);
+    }
+    if let Some(open) = process.open_fds {
+        scrape.whole(Name::ProcessOpenFds, &[], open);
+    }
+}

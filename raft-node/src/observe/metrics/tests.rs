@@ -1,0 +1,199 @@
+//! What is scraped is what the table declares, with the values that went in.
+
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+
+use quorate_state_machine::types::{GroupId, LogIndex, Term};
+
+use super::{
+    Metrics,
+    histogram::HistogramSample,
+    page::page,
+    sources::{AdmissionSample, GroupSample, LogStoreSample, Role, Sources},
+    table::{Kind, TABLE, Unit},
+};
+use crate::peer::stats::PeerStats;
+
+/// A node that leads group 0 and follows in group 1.
+#[derive(Default)]
+struct TwoGroups {
+    peers: PeerStats,
+}
+
+fn group(id: u32, role: Role) -> GroupSample {
+    let leads = role == Role::Leader;
+    GroupSample {
+        group: GroupId(id),
+        role,
+        term: Term(7),
+        leader: leads.then_some(1),
+        leader_changes: 3,
+        quorum_ack_age: leads.then_some(Duration::from_millis(25)),
+        last_log_index: LogIndex(50),
+        commit_index: LogIndex(40),
+        applied_index: LogIndex(39),
+        purged_index: LogIndex(10),
+        snapshot_index: LogIndex(20),
+        matched: if leads { vec![(2, LogIndex(40)), (3, LogIndex(30))] } else { vec![] },
+        store_bytes: vec![("sst", 1000), ("memtable", 10)],
+    }
+}
+
+impl Sources for TwoGroups {
+    fn groups(&self) -> Vec<GroupSample> {
+        vec![group(0, Role::Leader), group(1, Role::Follower)]
+    }
+
+    fn admission(&self) -> AdmissionSample {
+        AdmissionSample { in_flight_bytes: 512, limit_bytes: 1024 }
+    }
+
+    fn log_store(&self) -> LogStoreSample {
+        LogStoreSample {
+            sync_seconds: HistogramSample {
+                buckets: vec![(0.001, 4), (0.01, 1), (f64::MAX, 0)],
+                sum: 0.012,
+            },
+            written_bytes: 4096,
+            payload_bytes: 3000,
+            entries: 12,
+            ..LogStoreSample::default()
+        }
+    }
+
+    fn peers(&self) -> &PeerStats {
+        &self.peers
+    }
+}
+
+/// Everything was used once.
+fn busy() -> Metrics {
+    let (metrics, ms) = (Metrics::new(), Duration::from_millis);
+    metrics.append_done("accepted", 10, 1000, ms(3));
+    metrics.append_done("accepted", 5, 500, ms(700));
+    metrics.append_done("fenced", 1, 20, ms(1));
+    metrics.admission_refused();
+    metrics.entry_proposed(GroupId(0), 16, 70_000);
+    metrics.applied(GroupId(0), 4, ms(2));
+    metrics.read("linearizable", true, ms(1));
+    metrics.read("linearizable", false, ms(1_000));
+    metrics.snapshot_built(GroupId(0), 5_000, ms(40));
+    metrics.snapshot_installed(GroupId(1), 6_000, ms(90));
+    metrics.tail_started();
+    metrics.tail_started();
+    metrics.tail_ended();
+    metrics
+}
+
+fn has(text: &str, line: &str) {
+    assert!(text.lines().any(|l| l == line), "no line `{line}` in\n{text}");
+}
+
+#[test]
+fn what_went_in_comes_out() {
+    let sources = TwoGroups::default();
+    sources.peers.append_bytes.fetch_add(77, std::sync::atomic::Ordering::Relaxed);
+    let text = busy().text(&sources);
+    for line in [
+        r#"quorate_append_records_total{outcome="accepted"} 15"#,
+        r#"quorate_append_bytes_total{outcome="accepted"} 1500"#,
+        r#"quorate_append_records_total{outcome="fenced"} 1"#,
+        r#"quorate_append_duration_seconds_count{outcome="accepted"} 2"#,
+        r#"quorate_append_duration_seconds_bucket{le="0.005",outcome="accepted"} 1"#,
+        r#"quorate_append_duration_seconds_bucket{le="1.0",outcome="accepted"} 2"#,
+        r#"quorate_append_duration_seconds_bucket{le="+Inf",outcome="accepted"} 2"#,
+        "quorate_admission_refused_total 1",
+        "quorate_admission_in_flight_bytes 512",
+        "quorate_admission_limit_bytes 1024",
+        r#"quorate_proposed_entry_bytes_sum{group="0"} 70000.0"#,
+        r#"quorate_proposed_entry_commands_sum{group="0"} 16.0"#,
+        r#"quorate_apply_batch_entries_sum{group="0"} 4.0"#,
+        r#"quorate_apply_duration_seconds_count{group="0"} 1"#,
+        r#"quorate_read_duration_seconds_count{level="linearizable",outcome="ok"} 1"#,
+        r#"quorate_read_duration_seconds_count{level="linearizable",outcome="failed"} 1"#,
+        r#"quorate_snapshot_bytes_total{group="0",action="built"} 5000"#,
+        r#"quorate_snapshot_bytes_total{group="1",action="installed"} 6000"#,
+        "quorate_tail_subscribers 1",
+        "quorate_tail_started_total 2",
+        r#"quorate_raft_term{group="0"} 7"#,
+        r#"quorate_raft_role{group="0",role="leader"} 1"#,
+        r#"quorate_raft_role{group="0",role="follower"} 0"#,
+        r#"quorate_raft_role{group="1",role="follower"} 1"#,
+        r#"quorate_raft_leader_id{group="0"} 1"#,
+        r#"quorate_raft_leader_id{group="1"} 0"#,
+        r#"quorate_raft_leader_changes_total{group="0"} 3"#,
+        r#"quorate_raft_quorum_ack_age_seconds{group="0"} 0.025"#,
+        r#"quorate_raft_last_log_index{group="0"} 50"#,
+        r#"quorate_raft_commit_index{group="0"} 40"#,
+        r#"quorate_raft_applied_index{group="0"} 39"#,
+        r#"quorate_raft_purged_index{group="0"} 10"#,
+        r#"quorate_raft_snapshot_index{group="0"} 20"#,
+        r#"quorate_raft_matched_index{group="0",node="3"} 30"#,
+        "quorate_log_store_sync_duration_seconds_count 5",
+        r#"quorate_log_store_sync_duration_seconds_bucket{le="0.01"} 5"#,
+        "quorate_log_store_written_bytes_total 4096",
+        "quorate_log_store_payload_bytes_total 3000",
+        "quorate_log_store_entries_total 12",
+        "quorate_peer_append_bytes_total 77",
+        r#"quorate_state_store_bytes{group="0",kind="sst"} 1000"#,
+    ] {
+        has(&text, line);
+    }
+    assert!(!text.contains(r#"quorum_ack_age_seconds{group="1"}"#), "only a leader has one");
+    assert!(text.ends_with("# EOF\n"));
+}
+
+#[test]
+fn the_scrape_and_the_table_name_the_same_metrics() {
+    let text = busy().text(&TwoGroups::default());
+    let scraped: BTreeSet<(String, String)> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+        .map(|(name, kind)| (name.to_owned(), kind.to_owned()))
+        .collect();
+    let declared: BTreeSet<(String, String)> = TABLE
+        .iter()
+        .map(|row| {
+            // The suffixes of counters and infos belong to their series, not to the family.
+            let name = row.name();
+            let name = name.strip_suffix("_total").or(name.strip_suffix("_info")).unwrap_or(&name);
+            (name.to_owned(), row.kind.name().to_owned())
+        })
+        .collect();
+    assert_eq!(scraped, declared);
+    assert_eq!(declared.len(), TABLE.len(), "a name is declared once");
+}
+
+#[test]
+fn names_follow_the_conventions() {
+    for row in TABLE {
+        let name = row.name();
+        let plain =
+            |s: &str| s.bytes().all(|b| b.is_ascii_lowercase() || b"_0123456789".contains(&b));
+        assert!(plain(&name) && row.labels.iter().all(|l| plain(l)), "{name}");
+        assert!(name.starts_with("quorate_") || name.starts_with("process_"), "{name}");
+        assert!(!row.base.ends_with("_total") && !row.base.ends_with("_bytes"), "{name}");
+        assert!(!row.base.ends_with("_seconds"), "{name}: the unit is added");
+        assert!(!row.help.ends_with('.') && !row.help.contains(['|', '\n']), "{name}");
+        assert!(row.kind != Kind::Info || row.unit == Unit::None, "{name}");
+    }
+}
+
+#[test]
+fn a_fresh_node_can_be_scraped() {
+    let text = Metrics::new().text(&TwoGroups::default());
+    has(&text, "quorate_admission_refused_total 0");
+    assert!(!text.contains("quorate_append_records"), "nothing was appended");
+}
+
+#[test]
+fn the_metrics_page_is_the_table() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&path, page()).expect("docs/metrics.md can be written");
+    }
+    let on_disk = fs::read_to_string(&path).expect("docs/metrics.md can be read");
+    assert!(
+        on_disk == page(),
+        "docs/metrics.md is not what the table says; see its third paragraph"
+    );
+}
