@@ -2,11 +2,15 @@
 //!
 //! - `metrics`: one table of names; counters and histograms that the hot paths touch; values that
 //!   are asked for when somebody scrapes.
+//! - `health`: what the probes ask of a running node.
+//! - `http`: `/metrics`, `/livez`, `/readyz`, `/leader`.
 //! - `exit`: exit codes.
 //!
 //! Nothing here decides anything about the data: the rest of the crate works the same when nobody
 //! looks.
 pub mod exit;
+pub mod health;
+pub mod http;
 pub mod metrics;
 
 pub use metrics::Metrics;

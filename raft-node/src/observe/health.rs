@@ -1,0 +1,158 @@
+//! Whether a node is of use, judged by evidence. A process that runs, and a node that believes to
+//! lead, prove nothing: an isolated leader believes it for ever.
+
+use std::{fmt, time::Duration};
+
+use quorate_state_machine::types::{GroupId, LogIndex, Term};
+
+use super::metrics::sources::Role;
+use crate::raft::types::NodeId;
+
+/// A replica further behind what it knows to be committed is still catching up. Far above what a
+/// busy node has in its apply queue (an entry holds many commands), so that load alone never makes
+/// a node unready.
+pub const MAX_APPLY_LAG: u64 = 4096;
+
+/// What the probes ask. Called on the event loop: an implementation answers from memory.
+pub trait Health: Send + Sync + 'static {
+    /// Why this node is not ready; empty when it is.
+    fn not_ready(&self) -> Vec<NotReady>;
+    /// Who leads each group, as far as this node knows.
+    fn leaders(&self) -> Vec<GroupLeader>;
+}
+
+/// One reason against being ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotReady {
+    /// The group it is about; `None` when it is about the node.
+    pub group: Option<GroupId>,
+    /// A sentence for the operator.
+    pub why: String,
+}
+
+impl fmt::Display for NotReady {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.group {
+            Some(group) => write!(f, "group {}: {}", group.0, self.why),
+            None => f.write_str(&self.why),
+        }
+    }
+}
+
+/// Who leads a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupLeader {
+    /// Which group.
+    pub group: GroupId,
+    /// The term this node is in.
+    pub term: Term,
+    /// The leader's node id and client address; `None` when this node knows none.
+    pub leader: Option<(NodeId, String)>,
+    /// This node leads, with a fresh quorum acknowledgement.
+    pub leads_here: bool,
+}
+
+/// What is known about a group when it is asked whether it is ready.
+#[derive(Clone, Debug)]
+pub struct GroupFacts {
+    /// By evidence: a leader without a fresh quorum acknowledgement is not one.
+    pub role: Role,
+    /// Some leader is known.
+    pub leader_known: bool,
+    /// Since this node last had proof of the leadership: on the leader an acknowledgement by a
+    /// quorum, elsewhere an answer or a message of the leader. `None`: never.
+    pub contact_age: Option<Duration>,
+    /// Commit index known here.
+    pub commit_index: LogIndex,
+    /// Applied here.
+    pub applied_index: LogIndex,
+}
+
+/// Whether a group is ready, given how old the proof of its leadership may be.
+///
+/// # Errors
+/// Why it is not.
+pub fn assess(facts: &GroupFacts, max_contact_age: Duration) -> Result<(), String> {
+    match facts.role {
+        Role::Stopped => return Err("its core has stopped; the log says why".to_owned()),
+        Role::Candidate => return Err("stands for election: no leader".to_owned()),
+        Role::Leader | Role::Follower | Role::Learner => {}
+    }
+    if !facts.leader_known {
+        return Err("knows no leader".to_owned());
+    }
+    match facts.contact_age {
+        None => return Err("has not heard of its leader since the start".to_owned()),
+        Some(age) if age > max_contact_age => {
+            return Err(format!(
+                "last had proof of its leader {} ms ago, more than {} ms",
+                age.as_millis(),
+                max_contact_age.as_millis()
+            ));
+        }
+        Some(_) => {}
+    }
+    let lag = facts.commit_index.0.saturating_sub(facts.applied_index.0);
+    if lag > MAX_APPLY_LAG {
+        return Err(format!("catching up: {lag} committed entries are not applied here yet"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_means_proof_of_a_leader_and_a_state_that_has_caught_up() {
+        let good = GroupFacts {
+            role: Role::Follower,
+            leader_known: true,
+            contact_age: Some(Duration::from_millis(1_000)),
+            commit_index: LogIndex(10_000),
+            applied_index: LogIndex(10_000 - MAX_APPLY_LAG),
+        };
+        let (ready, limit) = (Ok(()), Duration::from_millis(1_000));
+        let no = |why: &str| Err(why.to_owned());
+        let cases = [
+            ("follower", good.clone(), ready.clone()),
+            ("leader", GroupFacts { role: Role::Leader, ..good.clone() }, ready.clone()),
+            ("learner", GroupFacts { role: Role::Learner, ..good.clone() }, ready),
+            (
+                "candidate",
+                GroupFacts { role: Role::Candidate, ..good.clone() },
+                no("stands for election: no leader"),
+            ),
+            (
+                "stopped",
+                GroupFacts { role: Role::Stopped, ..good.clone() },
+                no("its core has stopped; the log says why"),
+            ),
+            (
+                "no leader",
+                GroupFacts { leader_known: false, ..good.clone() },
+                no("knows no leader"),
+            ),
+            (
+                "isolated",
+                GroupFacts { contact_age: Some(Duration::from_millis(1_001)), ..good.clone() },
+                no("last had proof of its leader 1001 ms ago, more than 1000 ms"),
+            ),
+            (
+                "just started",
+                GroupFacts { contact_age: None, ..good.clone() },
+                no("has not heard of its leader since the start"),
+            ),
+            (
+                "behind",
+                GroupFacts { commit_index: LogIndex(10_001), ..good.clone() },
+                no("catching up: 4097 committed entries are not applied here yet"),
+            ),
+            // The commit index known here may lag behind what was applied before a restart.
+            ("restarted", GroupFacts { commit_index: LogIndex(0), ..good }, Ok(())),
+        ];
+        for (name, facts, want) in cases {
+            assert_eq!(assess(&facts, limit), want, "{name}");
+        }
+    }
+}
