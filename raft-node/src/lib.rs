@@ -9,4 +9,5 @@ pub mod peer;
 pub mod raft;
 pub mod read;
 pub mod runtime;
+pub mod shutdown;
 pub mod write;

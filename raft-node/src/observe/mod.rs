@@ -4,6 +4,7 @@
 //!   are asked for when somebody scrapes.
 //! - `health`: what the probes ask of a running node.
 //! - `http`: `/metrics`, `/livez`, `/readyz`, `/leader`.
+//! - `logging`: log lines to stderr; `panic`: what happens when a task or thread panics.
 //! - `exit`: exit codes.
 //!
 //! Nothing here decides anything about the data: the rest of the crate works the same when nobody
@@ -11,6 +12,8 @@
 pub mod exit;
 pub mod health;
 pub mod http;
+pub mod logging;
 pub mod metrics;
+pub mod panic;
 
 pub use metrics::Metrics;

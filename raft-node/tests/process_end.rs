@@ -1,0 +1,156 @@
+//! How a process ends that panics or is told twice to stop. Each test starts this binary again as
+//! a child with itself selected; there the environment variable says what to do.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    os::unix::process::ExitStatusExt,
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::Duration,
+};
+
+use quorate_raft_node::{
+    observe::{
+        logging::{self, Format},
+        panic,
+    },
+    runtime,
+    shutdown::{Phases, Signals},
+};
+
+const PART: &str = "QUORATE_TEST_PART";
+
+/// What this child is to do; `None` in the parent.
+fn part() -> Option<String> {
+    std::env::var(PART).ok()
+}
+
+fn child(test: &str, part: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(PART, part)
+        .env_remove(logging::ENVIRONMENT)
+        .env("RUST_BACKTRACE", "0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn finish(mut child: Child) -> (ExitStatus, String) {
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    (child.wait().unwrap(), said)
+}
+
+fn event_loop() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// A task that panics; the event loop would go on without it.
+fn panic_in_a_task() {
+    panic::abort_on_panic();
+    event_loop().block_on(async {
+        let task = runtime::spawn(async { panic!("index {} is gone", 7) });
+        drop(task.await);
+        std::process::exit(0);
+    });
+}
+
+#[test]
+fn a_panic_in_a_task_is_logged_and_aborts_the_process() {
+    if let Some(how) = part() {
+        match how.as_str() {
+            "text" => logging::start(Format::Text, "info").unwrap(),
+            "json" => logging::start(Format::Json, "info").unwrap(),
+            "off" => logging::start(Format::Text, "off").unwrap(),
+            _ => {}
+        }
+        return panic_in_a_task();
+    }
+    let this = "a_panic_in_a_task_is_logged_and_aborts_the_process";
+    for how in ["text", "json", "off", "not started"] {
+        let (status, said) = finish(child(this, how).spawn().unwrap());
+        assert_eq!(status.signal(), Some(libc::SIGABRT), "{how}: {status} {said}");
+        for part in ["aborting: index 7 is gone", "tests/process_end.rs:", "tokio-rt-worker"] {
+            assert!(said.contains(part), "{how}: no '{part}' in {said}");
+        }
+        if how == "json" {
+            let line: serde_json::Value = serde_json::from_str(said.trim()).unwrap();
+            assert_eq!(line["level"], "ERROR");
+            assert_eq!(line["message"], "panic, aborting: index 7 is gone");
+        }
+    }
+}
+
+#[test]
+fn a_closed_stderr_does_not_take_the_node_down() {
+    let this = "a_closed_stderr_does_not_take_the_node_down";
+    if part().is_some() {
+        logging::start(Format::Text, "info").unwrap();
+        panic::abort_on_panic();
+        // The parent closes stderr, then stdin.
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).unwrap();
+        for _ in 0..10 {
+            tracing::info!("nobody hears this");
+        }
+        std::process::exit(33);
+    }
+    let mut child = child(this, "log").stdin(Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    drop(child.stdin.take());
+    assert_eq!(child.wait().unwrap().code(), Some(33));
+}
+
+/// Says that it is ready, waits for a signal, then hangs in a way that no event loop gets out of.
+fn hang_in_shutdown() {
+    event_loop().block_on(async {
+        let mut signals = Signals::listen().unwrap();
+        eprintln!("ready");
+        let name = signals.first().await.unwrap();
+        eprintln!("{name}");
+        Phases::new()
+            .then("hang", Duration::from_millis(1), || async {
+                // Far longer than the parent needs; not for ever, so that a failing test ends.
+                thread::sleep(Duration::from_secs(20));
+            })
+            .run()
+            .await;
+    });
+}
+
+#[test]
+fn a_second_signal_ends_a_shutdown_that_hangs() {
+    if part().is_some() {
+        return hang_in_shutdown();
+    }
+    let this = "a_second_signal_ends_a_shutdown_that_hangs";
+    for (first, second, name) in [
+        (libc::SIGTERM, libc::SIGTERM, "SIGTERM"),
+        (libc::SIGINT, libc::SIGTERM, "SIGINT"),
+        (libc::SIGTERM, libc::SIGINT, "SIGTERM"),
+    ] {
+        let mut child = child(this, "hang").spawn().unwrap();
+        let pid = libc::pid_t::try_from(child.id()).unwrap();
+        let send = |signal| {
+            // SAFETY: signals a child that was not waited for yet, so the number is still its own.
+            assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+        };
+        let mut said = BufReader::new(child.stderr.take().unwrap());
+        let mut wait_for = |wanted: &str| {
+            let mut line = String::new();
+            while line.trim() != wanted {
+                line.clear();
+                assert_ne!(said.read_line(&mut line).unwrap(), 0, "ended before '{wanted}'");
+            }
+        };
+        wait_for("ready");
+        send(first);
+        wait_for(name);
+        send(second);
+        wait_for("a second signal: stopped at once; nothing acknowledged is lost");
+        assert_eq!(child.wait().unwrap().code(), Some(70));
+    }
+}
