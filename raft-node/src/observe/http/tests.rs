@@ -1,6 +1,12 @@
 //! The endpoint over a real socket.
 
-use std::{net::SocketAddr, sync::Mutex};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use quorate_state_machine::types::{GroupId, Term};
 use tokio::{
@@ -24,6 +30,10 @@ struct Node {
     reasons: Mutex<Vec<NotReady>>,
     leaders: Mutex<Vec<GroupLeader>>,
     peers: PeerStats,
+    /// Held by a test to keep a scrape from ending.
+    gate: tokio::sync::Mutex<()>,
+    scraping: AtomicU32,
+    most_scraping: AtomicU32,
 }
 
 impl Health for Node {
@@ -42,6 +52,10 @@ impl Sources for Node {
     }
 
     fn admission(&self) -> AdmissionSample {
+        let now = self.scraping.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_scraping.fetch_max(now, Ordering::SeqCst);
+        drop(self.gate.blocking_lock());
+        self.scraping.fetch_sub(1, Ordering::SeqCst);
         AdmissionSample { in_flight_bytes: 5, limit_bytes: 10 }
     }
 
@@ -143,6 +157,31 @@ async fn metrics_are_openmetrics() {
     assert!(answer.contains("\nquorate_admission_refused_total 1\n"));
     assert!(answer.contains("\nquorate_admission_in_flight_bytes 5\n"));
     assert!(answer.ends_with("# EOF\n"));
+}
+
+#[tokio::test]
+async fn a_slow_scrape_holds_up_scrapes_and_nothing_else() {
+    let server = Server::start().await;
+    let scrapes = {
+        let _shut = server.node.gate.lock().await;
+        let mut scrapes = Vec::new();
+        for _ in 0..4 {
+            let mut stream = TcpStream::connect(server.address).await.unwrap();
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+            scrapes.push(stream);
+        }
+        while server.node.scraping.load(Ordering::SeqCst) == 0 {
+            assert_eq!(server.get("/livez").await.0, 200);
+        }
+        assert_eq!(server.get("/readyz").await.0, 200);
+        scrapes
+    };
+    for mut stream in scrapes {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("# EOF\n"));
+    }
+    assert_eq!(server.node.most_scraping.load(Ordering::SeqCst), 1, "one at a time");
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! How a process ends that panics or is told twice to stop. Each test starts this binary again as
+//! What belongs to a whole process: its log lines, how it ends when something panics, how it ends
+//! when it is told twice to stop. Each test starts this binary again as
 //! a child with itself selected; there the environment variable says what to do.
 
 use std::{
@@ -73,13 +74,47 @@ fn a_panic_in_a_task_is_logged_and_aborts_the_process() {
     for how in ["text", "json", "off", "not started"] {
         let (status, said) = finish(child(this, how).spawn().unwrap());
         assert_eq!(status.signal(), Some(libc::SIGABRT), "{how}: {status} {said}");
-        for part in ["aborting: index 7 is gone", "tests/process_end.rs:", "tokio-rt-worker"] {
+        for part in ["aborting: index 7 is gone", "tests/process.rs:", "tokio-rt-worker"] {
             assert!(said.contains(part), "{how}: no '{part}' in {said}");
         }
         if how == "json" {
             let line: serde_json::Value = serde_json::from_str(said.trim()).unwrap();
             assert_eq!(line["level"], "ERROR");
             assert_eq!(line["message"], "panic, aborting: index 7 is gone");
+        }
+    }
+}
+
+#[test]
+fn the_environment_says_what_is_logged_over_the_setting() {
+    let this = "the_environment_says_what_is_logged_over_the_setting";
+    if let Some(setting) = part() {
+        if let Err(error) = logging::start(Format::Text, &setting) {
+            eprintln!("{error}");
+            std::process::exit(78);
+        }
+        tracing::debug!("ours, debug");
+        tracing::info!("ours, info");
+        tracing::debug!(target: "openraft::engine", "theirs, debug");
+        tracing::info!(target: "openraft::engine", "theirs, info");
+        tracing::warn!(target: "openraft::engine", "theirs, warn");
+        std::process::exit(0);
+    }
+    let cases: [(&str, Option<&str>, &[&str]); 5] = [
+        ("info", None, &["ours, info", "theirs, warn"]),
+        ("info", Some(""), &["ours, info", "theirs, warn"]),
+        ("info", Some("debug"), &["ours, debug", "ours, info", "theirs, warn"]),
+        ("debug", Some("warn,openraft=info"), &["theirs, info", "theirs, warn"]),
+        ("info", Some("verbose"), &["QUORATE_LOG: 'verbose' is not a level"]),
+    ];
+    for (setting, environment, wanted) in cases {
+        let mut command = child(this, setting);
+        environment.map(|value| command.env(logging::ENVIRONMENT, value));
+        let (_, said) = finish(command.spawn().unwrap());
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(lines.len(), wanted.len(), "{setting} {environment:?}: {said}");
+        for (line, wanted) in lines.iter().zip(wanted) {
+            assert!(line.contains(wanted), "{setting} {environment:?}: {said}");
         }
     }
 }
