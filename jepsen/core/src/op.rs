@@ -1,0 +1,189 @@
+//! A call, its answer, and the three kinds of outcome.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Epoch, Moment, Node, Offset, OpId, Process, RecordId, Stamp};
+
+/// What a client asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Call {
+    /// An atomic append of these records, in this order.
+    Append(Append),
+    /// Raise the writer epoch.
+    Fence {
+        /// The log.
+        log: String,
+    },
+    /// Read a log from an offset to its end.
+    Read {
+        /// The log.
+        log: String,
+        /// The first offset asked for.
+        from: Offset,
+        /// True for a linearizable read: it must show everything acknowledged before it was sent.
+        linearizable: bool,
+    },
+}
+
+impl Call {
+    /// The log the call is about.
+    #[must_use]
+    pub fn log(&self) -> &str {
+        match self {
+            Self::Append(append) => &append.log,
+            Self::Fence { log } | Self::Read { log, .. } => log,
+        }
+    }
+}
+
+/// An append's request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Append {
+    /// The log.
+    pub log: String,
+    /// The records, in order.
+    pub records: Vec<RecordId>,
+    /// Only if the log's next offset is this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_offset: Option<Offset>,
+    /// Only under this writer epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writer_epoch: Option<Epoch>,
+    /// The exactly-once producer that carried it; its submissions are ordered by invocation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub producer: Option<String>,
+}
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// Appended at these offsets.
+    Appended {
+        /// Offset of the first record.
+        first_offset: Offset,
+        /// One past the last record.
+        next_offset: Offset,
+        /// A retry whose first attempt had been stored: these are the original offsets, while the
+        /// stamp is of the retry.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        deduplicated: bool,
+        /// Where it was decided, when the client was told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stamp: Option<Stamp>,
+    },
+    /// The epoch was raised.
+    Fenced {
+        /// The new epoch.
+        epoch: Epoch,
+        /// The log's end at that moment: nothing of a lower epoch is at or behind it.
+        next_offset: Offset,
+        /// Where it was decided.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stamp: Option<Stamp>,
+    },
+    /// What a read showed.
+    Read {
+        /// Whole or clipped batches, in the order received.
+        batches: Vec<Batch>,
+        /// The log's end as of the state that was read.
+        next_offset: Offset,
+        /// The state that was read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stamp: Option<Stamp>,
+    },
+    /// Failed and certainly changed nothing (effect NONE).
+    Refused {
+        /// The kind of error, in the protocol's words.
+        kind: String,
+        /// The log's next offset, when the refusal stated it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_offset: Option<Offset>,
+        /// Where it was decided, when the replicated state machine did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stamp: Option<Stamp>,
+    },
+    /// It took effect, but the answer cannot say where any more (effect APPLIED).
+    AppliedUnplaced {
+        /// The kind of error.
+        kind: String,
+    },
+    /// It may have taken effect, or may still (effect UNKNOWN).
+    Unknown {
+        /// The kind of error.
+        kind: String,
+    },
+}
+
+/// Records that were stored together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// Offset of the first record in `records`.
+    pub first_offset: Offset,
+    /// Who the records say they are; `None` for bytes that are no intact payload of this test.
+    pub records: Vec<Option<RecordId>>,
+    /// The timestamp stamped by the leader, milliseconds.
+    pub timestamp_ms: u64,
+    /// CRC32C of the batch's bytes as received.
+    pub crc32c: u32,
+    /// The epoch it was written under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writer_epoch: Option<Epoch>,
+    /// Its producer (id in hex) and sequence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub producer: Option<(String, u64)>,
+}
+
+impl Batch {
+    /// One past the last record.
+    #[must_use]
+    pub fn next_offset(&self) -> Offset {
+        self.first_offset.plus(self.records.len())
+    }
+}
+
+/// A call with its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Op {
+    /// Its name in the history.
+    pub id: OpId,
+    /// Who called.
+    pub process: Process,
+    /// When the call was made.
+    pub invoked: Moment,
+    /// When the answer came; `None` when none came before the history ended.
+    pub returned: Option<Moment>,
+    /// What was asked.
+    pub call: Call,
+    /// The answer; a call without one is `Unknown`.
+    pub answer: Answer,
+}
+
+/// Everything one replica serves of one log after the run, read back record by record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaLog {
+    /// Whose copy.
+    pub node: Node,
+    /// Which log.
+    pub log: String,
+    /// First readable offset (the trim point).
+    pub start_offset: Offset,
+    /// The end of the log on this replica.
+    pub next_offset: Offset,
+    /// Everything between, in the order received.
+    pub batches: Vec<Batch>,
+}
+
+/// A replica's digest over everything it applied up to a log index.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaDigest {
+    /// Whose.
+    pub node: Node,
+    /// The Raft group.
+    pub group: u32,
+    /// Up to which log index.
+    pub log_index: u64,
+    /// In hex.
+    pub digest: String,
+}
