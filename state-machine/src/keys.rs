@@ -6,6 +6,7 @@
 //! | local    | `!` `m`                                                         | Raft membership, opaque here |
 //! | group    | `G`                                                             | [`crate::values::GroupMeta`] |
 //! | log      | `L` name                                                        | [`crate::values::LogMeta`]   |
+//! | name     | `N` incarnation                                                 | the log's name               |
 //! | batch    | `B` incarnation, last offset, timestamp, bytes before           | part ([`crate::entry`])      |
 //! | producer | `P` incarnation, producer id                                    | [`crate::dedupe`] head       |
 //! | chunk    | `Q` incarnation, producer id, slot u8                           | [`crate::dedupe`] chunk      |
@@ -37,6 +38,8 @@ pub const LOCAL: u8 = b'!';
 pub const GROUP: u8 = b'G';
 /// Table of logs.
 pub const LOG: u8 = b'L';
+/// Table of names by incarnation.
+pub const NAME: u8 = b'N';
 /// Table of batches.
 pub const BATCH: u8 = b'B';
 /// Table of producers.
@@ -113,6 +116,12 @@ pub fn parse_log(key: &[u8]) -> Result<&str, Malformed> {
         }
         _ => Err(Malformed("not the key of a log")),
     }
+}
+
+/// Where the name of an incarnation that exists is.
+#[must_use]
+pub fn name(incarnation: Incarnation) -> Key {
+    key(NAME, [incarnation.0])
 }
 
 /// What the key of a batch says about it.

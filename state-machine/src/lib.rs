@@ -15,6 +15,8 @@ pub mod limits;
 pub mod memory;
 pub mod outcome;
 pub mod read;
+#[cfg(feature = "rocksdb")]
+pub mod rocks;
 pub mod types;
 pub mod values;
 pub mod view;

@@ -106,6 +106,14 @@ impl<V: View> Reader<V> {
         Ok(Some(meta.describe(name.clone())))
     }
 
+    /// True while the log with this incarnation is not deleted.
+    ///
+    /// # Errors
+    /// [`ViewError`].
+    pub fn exists(&self, incarnation: Incarnation) -> Result<bool, ViewError> {
+        Ok(self.view.get(&keys::name(incarnation))?.is_some())
+    }
+
     /// Up to `limit` logs whose names start with `prefix` and come after `after`, by name.
     ///
     /// # Errors

@@ -1,7 +1,10 @@
 //! The life of a log: create, delete, trim, fence.
 
+use bytes::Bytes;
+
 use super::{Context, Done, owned, session::Session};
 use crate::{
+    keys,
     limits::{MAX_LOGS_PER_GROUP, MAX_MIN_EPOCH},
     outcome::{Accepted, Refused},
     types::{Incarnation, Offset, WriterEpoch},
@@ -37,6 +40,7 @@ pub(super) fn create<V: View>(
     let incarnation = Incarnation(index << POSITION_BITS | u64::from(context.position));
     let log = LogMeta::new(incarnation, session.group.log_time);
     session.group.logs += 1;
+    session.set_row(keys::name(incarnation), Some(Bytes::copy_from_slice(name.as_bytes())));
     session.set_log(name, Some(log.clone()));
     Ok(Done::accepted(Some(&log), Accepted::Created(log.describe(owned(name)), true)))
 }
@@ -73,6 +77,7 @@ pub(super) fn delete<V: View>(
         ViewError::corrupt("the group's row", "it counts fewer logs than there are")
     })?;
     session.delete_incarnation(log.incarnation);
+    session.set_row(keys::name(log.incarnation), None);
     session.set_log(name, None);
     Ok(Done::accepted(None, Accepted::Deleted(log.incarnation)))
 }

@@ -1,0 +1,92 @@
+//! RocksDB's settings, each with its reason.
+
+use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, LogLevel, Options};
+
+/// Batches of at least this many bytes go to blob files: compaction moves their keys, not them.
+/// Measured: from about 1 KiB on, apply is faster and its slow end several times shorter.
+const MIN_BLOB_BYTES: u64 = 1024;
+
+/// Share of the oldest blob files that garbage collection looks at in a compaction.
+const BLOB_GC_AGE: f64 = 0.5;
+
+/// Share of garbage in those that forces their compaction: bounds what a trim leaves behind.
+const BLOB_GC_GARBAGE: f64 = 0.5;
+
+/// Full memtables waiting for their flush before apply has to wait too.
+const MEMTABLES: i32 = 4;
+
+/// File descriptors of one group's state.
+const OPEN_FILES: i32 = 512;
+
+/// Compression of what is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// Fastest to apply.
+    #[default]
+    None,
+    /// Saves about a third of the disk for text, at half the apply rate.
+    Lz4,
+    /// Saves more, costs more.
+    Zstd,
+}
+
+/// Settings of a store. Clones share the block cache, so that all groups of a node have one bound.
+#[derive(Clone)]
+pub struct StoreOptions {
+    memtable_bytes: usize,
+    cache: Cache,
+    compression: Compression,
+}
+
+impl StoreOptions {
+    /// `memtable_bytes` for one memtable of each group (up to four live at a time);
+    /// `block_cache_bytes` for all groups together.
+    #[must_use]
+    pub fn new(memtable_bytes: usize, block_cache_bytes: usize, compression: Compression) -> Self {
+        Self { memtable_bytes, cache: Cache::new_lru_cache(block_cache_bytes), compression }
+    }
+
+    pub(super) fn rocksdb(&self) -> Options {
+        let compression = match self.compression {
+            Compression::None => DBCompressionType::None,
+            Compression::Lz4 => DBCompressionType::Lz4,
+            Compression::Zstd => DBCompressionType::Zstd,
+        };
+        let mut table = BlockBasedOptions::default();
+        table.set_block_cache(&self.cache);
+        // Memory of indexes and filters is under the cache's bound too.
+        table.set_cache_index_and_filter_blocks(true);
+        table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+        table.set_bloom_filter(10.0, false);
+        table.set_format_version(6);
+
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.set_block_based_table_factory(&table);
+        options.set_write_buffer_size(self.memtable_bytes);
+        options.set_max_write_buffer_number(MEMTABLES);
+        options.set_max_open_files(OPEN_FILES);
+        options.set_compression_type(compression);
+        options.set_enable_blob_files(true);
+        options.set_min_blob_size(MIN_BLOB_BYTES);
+        options.set_blob_compression_type(compression);
+        options.set_enable_blob_gc(true);
+        options.set_blob_gc_age_cutoff(BLOB_GC_AGE);
+        options.set_blob_gc_force_threshold(BLOB_GC_GARBAGE);
+        // There is no WAL: what a flush makes durable must be one consistent state.
+        options.set_atomic_flush(true);
+        options.set_paranoid_checks(true);
+        options.set_max_background_jobs(2);
+        options.set_keep_log_file_num(2);
+        options.set_log_level(LogLevel::Warn);
+        options.set_stats_dump_period_sec(0);
+        options
+    }
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self::new(16 << 20, 16 << 20, Compression::None)
+    }
+}
