@@ -19,6 +19,12 @@ impl BootInstant {
         Self(since_boot)
     }
 
+    /// That long earlier; the moment of boot at the earliest.
+    #[must_use]
+    pub fn before(self, span: Duration) -> Self {
+        Self(self.0.saturating_sub(span))
+    }
+
     /// Time from `earlier` to `self`; zero if it is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

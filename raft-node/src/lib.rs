@@ -2,6 +2,7 @@
 pub mod api;
 pub mod clock;
 pub mod crash;
+pub mod gate;
 pub mod log_store;
 pub mod membership;
 pub mod observe;

@@ -1,1 +1,16 @@
-//! The gRPC edge.
+//! The gRPC edge: one RPC family a file. Requests are validated here, and nowhere else; errors are
+//! mapped in `errors`, and nowhere else.
+//!
+//! Reading order: `context`, `route`, `append`, `append_stream`, `logs`, `read`, `admin`, `errors`.
+//!
+//! Never here: any decision about a log's content (state-machine) or about leadership (raft).
+pub mod admin;
+pub mod append;
+pub mod append_stream;
+pub mod context;
+pub mod errors;
+pub mod logs;
+pub mod position;
+pub mod read;
+pub mod route;
+pub mod service;

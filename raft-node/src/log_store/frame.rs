@@ -128,8 +128,7 @@ pub fn parse_frame(bytes: &[u8]) -> Result<(Frame, &[u8], usize), &'static str> 
         return Err("a frame is cut short");
     }
     let length = u32_at(bytes, 22) as usize;
-    let payload =
-        bytes.get(FRAME_HEADER..FRAME_HEADER + length).ok_or("a frame is cut short")?;
+    let payload = bytes.get(FRAME_HEADER..FRAME_HEADER + length).ok_or("a frame is cut short")?;
     let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..26]), payload);
     if crc != u32_at(bytes, 26) {
         return Err("a frame does not have its checksum");

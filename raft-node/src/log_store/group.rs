@@ -7,10 +7,7 @@
 use std::{
     collections::VecDeque,
     io,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::Ordering,
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
 };
 
 use bytes::Bytes;
@@ -281,8 +278,7 @@ impl GroupLog {
             .map(|found| match found {
                 Found::Here(entry) => Ok(entry),
                 Found::There(term, index, kind, length, place) => {
-                    let payload =
-                        read_entry(self.group.number, term, index, length, &place)?;
+                    let payload = read_entry(self.group.number, term, index, length, &place)?;
                     Ok(RawEntry { term, index, kind, payload })
                 }
             })
@@ -339,8 +335,8 @@ pub(super) fn read_entry(
         )
     };
     let (frame, _, _) = parse_frame(&bytes).map_err(damaged)?;
-    let is_it = frame.kind == Kind::Entry
-        && (frame.group, frame.term, frame.index) == (group, term, index);
+    let is_it =
+        frame.kind == Kind::Entry && (frame.group, frame.term, frame.index) == (group, term, index);
     if !is_it {
         return Err(damaged("another frame is there"));
     }

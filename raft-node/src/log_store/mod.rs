@@ -39,13 +39,6 @@ use std::{
 
 use tokio::sync::watch;
 
-pub use self::{
-    durability::{Disk, Durability, RealDisk},
-    group::{Done, GroupLog, RawEntry},
-    recovery::RecoveryReport,
-    shared::{Counters, SYNC_BUCKETS_US},
-    state::{GroupState, Point, VoteRecord},
-};
 use self::{
     buffer::AlignedBuffer,
     group::Group,
@@ -53,6 +46,13 @@ use self::{
     segment::Header,
     shared::{Op, Shared},
     writer::Writer,
+};
+pub use self::{
+    durability::{Disk, Durability, RealDisk},
+    group::{Done, GroupLog, RawEntry},
+    recovery::RecoveryReport,
+    shared::{Counters, SYNC_BUCKETS_US},
+    state::{GroupState, Point, VoteRecord},
 };
 
 /// Settings.

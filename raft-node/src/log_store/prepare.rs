@@ -67,12 +67,11 @@ impl Preparer {
         });
         let (jobs, work) = mpsc::channel();
         let for_thread = pool.clone();
-        let thread =
-            thread::Builder::new().name("log-prepare".to_owned()).spawn(move || {
-                for job in work {
-                    for_thread.carry_out(job);
-                }
-            })?;
+        let thread = thread::Builder::new().name("log-prepare".to_owned()).spawn(move || {
+            for job in work {
+                for_thread.carry_out(job);
+            }
+        })?;
         let this = Self { pool, jobs: Some(jobs), thread: Some(thread) };
         this.send(Job::Fill);
         Ok(this)

@@ -103,8 +103,8 @@ pub(super) fn recover(
     let mut segments: Vec<Arc<Segment>> = Vec::new();
     for (id, path) in paths {
         let corrupt = |at: u64, why: String| OpenError::Corrupt { path: path.clone(), at, why };
-        let bytes = std::fs::read(&path)
-            .map_err(|source| OpenError::Io { path: path.clone(), source })?;
+        let bytes =
+            std::fs::read(&path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
         let (header, first) = Header::parse(&bytes).map_err(|why| corrupt(0, why.to_owned()))?;
         if header.store_id != store_id {
             return Err(OpenError::ForeignStore { path });
@@ -115,15 +115,13 @@ pub(super) fn recover(
         match segments.last() {
             None => replay.begin(&header),
             Some(last) if last.id + 1 != id => {
-                return Err(corrupt(
-                    0,
-                    format!("segment {:x} before it is missing", last.id + 1),
-                ));
+                return Err(corrupt(0, format!("segment {:x} before it is missing", last.id + 1)));
             }
             Some(_) => replay.check(&header).map_err(|why| corrupt(0, why))?,
         }
         let open = Segment::open(id, path.clone(), header.salt);
-        let segment = Arc::new(open.map_err(|source| OpenError::Io { path: path.clone(), source })?);
+        let segment =
+            Arc::new(open.map_err(|source| OpenError::Io { path: path.clone(), source })?);
         replay.segment(&segment, &bytes, first).map_err(|(at, why)| corrupt(at, why))?;
         segments.push(segment);
     }

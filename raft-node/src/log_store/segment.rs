@@ -68,8 +68,7 @@ impl Header {
                     | flag(state.last.is_some(), 4)
                     | flag(state.committed.is_some(), 8),
             );
-            let vote =
-                state.vote.unwrap_or(VoteRecord { term: 0, node: 0, committed: false });
+            let vote = state.vote.unwrap_or(VoteRecord { term: 0, node: 0, committed: false });
             out.extend_from_slice(&vote.term.to_le_bytes());
             out.extend_from_slice(&vote.node.to_le_bytes());
             out.push(u8::from(vote.committed));

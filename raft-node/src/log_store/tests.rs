@@ -354,7 +354,9 @@ impl Disk for FailingDisk {
         let mut torn = vec![0_u8; bytes.len()];
         file.read_exact_at_any(&mut torn, at);
         for (sector, new) in torn.chunks_mut(512).zip(bytes.chunks(512)) {
-            *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            *seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             if *seed >> 63 == 1 {
                 sector.copy_from_slice(new);
             }
@@ -468,15 +470,14 @@ proptest! {
                 Step::Append(group, sizes) => {
                     let model = models.get_mut(&group).unwrap();
                     let log = store.group(group);
-                    let mut next = model.entries.last().map(|e| e.1)
+                    let next = model.entries.last().map(|e| e.1)
                         .or(model.purged.map(|p| p.1)).map_or(0, |i| i + 1);
                     let mut entries = Vec::new();
                     // Each prefix of one call is a state that may be on the disk.
-                    for size in sizes {
-                        entries.push(entry(term, next, size));
-                        models.get_mut(&group).unwrap().entries.push((term, next, size));
+                    for (index, size) in (next..).zip(sizes) {
+                        entries.push(entry(term, index, size));
+                        models.get_mut(&group).unwrap().entries.push((term, index, size));
                         allowed.push(models.clone());
-                        next += 1;
                     }
                     append(&log, entries)
                 }

@@ -401,14 +401,9 @@ impl Writer {
     }
 }
 
-fn take_apart(
-    op: Op,
-    pieces: &mut Vec<Piece>,
-    waiting: &mut VecDeque<(usize, Completion)>,
-) {
+fn take_apart(op: Op, pieces: &mut Vec<Piece>, waiting: &mut VecDeque<(usize, Completion)>) {
     let mut single = |group: Arc<Group>, kind, flag: bool, term, index, reply| {
-        let frame =
-            Frame { kind, entry_kind: u8::from(flag), group: group.number, term, index };
+        let frame = Frame { kind, entry_kind: u8::from(flag), group: group.number, term, index };
         pieces.push(Piece { frame, payload: Bytes::new(), group, serial: 0 });
         waiting.push_back((pieces.len(), Completion::Reply(reply)));
     };

@@ -41,6 +41,7 @@ pub mod identity;
 mod lane;
 pub mod network;
 pub mod options;
+pub mod probe;
 mod raft_handler;
 pub mod refusals;
 pub mod service;

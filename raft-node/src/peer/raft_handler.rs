@@ -1,16 +1,18 @@
 //! [`PeerHandler`] on openraft's handle.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use futures::{StreamExt, stream::BoxStream};
 use openraft::{
-    Raft, Snapshot,
-    errors::{Fatal, RaftError},
-    raft::AppendEntriesResponse,
+    Raft, ReadPolicy, Snapshot,
+    errors::{Fatal, LinearizableReadError, RaftError},
+    raft::{AppendEntriesResponse, linearizable_read::LinearizerOption},
     storage::RaftStateMachine,
 };
 
 use super::{
-    handler::{HandlerError, PeerHandler, SnapshotVerdict},
+    handler::{HandlerError, PeerHandler, ReadIndex, ReadRefusal, SnapshotVerdict},
     wire::{
         AppendRefusal, AppendRequest, AppendResult, TransferRequest, TransferResponse, VoteRequest,
         VoteResponse,
@@ -77,6 +79,30 @@ where
         request: TransferRequest,
     ) -> Result<TransferResponse, HandlerError> {
         Ok(self.handle_transfer_leader(request).await?)
+    }
+
+    async fn read_index(&self) -> Result<Result<ReadIndex, ReadRefusal>, HandlerError> {
+        let option = LinearizerOption::from(ReadPolicy::ReadIndex)
+            .with_wait_timeout(Duration::from_millis(self.config().election_timeout_max));
+        Ok(match self.get_read_linearizer(option).await {
+            Ok(linearizer) => {
+                let id = linearizer.read_log_id().log_id();
+                Ok(ReadIndex { term: id.committed_leader_id().term, read_index: id.index() })
+            }
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(f))) => {
+                Err(ReadRefusal {
+                    message: "this node does not lead the group".to_owned(),
+                    leader: f.leader_id,
+                })
+            }
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
+                Err(ReadRefusal {
+                    message: "no quorum confirmed the leadership".to_owned(),
+                    leader: None,
+                })
+            }
+            Err(RaftError::Fatal(fatal)) => return Err(fatal.into()),
+        })
     }
 
     async fn judge_snapshot(

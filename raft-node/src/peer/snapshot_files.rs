@@ -213,6 +213,7 @@ impl IncomingSnapshot {
             return Err(ReceiveError::Damaged(format!("{name} arrived damaged")));
         }
         self.handle(number)?.sync_all()?;
+        crate::crash_point!("snapshot.receive.file");
         self.open = None;
         self.unsynced = 0;
         self.files[number].complete = true;
@@ -238,6 +239,7 @@ impl IncomingSnapshot {
         };
         fs::rename(&self.dir, &complete)?;
         sync_dir(&self.root)?;
+        crate::crash_point!("snapshot.receive.complete");
         Ok((SnapshotDir::open(&complete)?, self._slot))
     }
 

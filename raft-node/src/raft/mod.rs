@@ -1,4 +1,9 @@
 //! openraft adapters: type config, log store, state machine, settings.
+pub mod compaction;
+pub mod generations;
+pub mod group;
+pub mod log_storage;
 pub mod settings;
 pub mod snapshot_data;
+pub mod state_machine;
 pub mod types;

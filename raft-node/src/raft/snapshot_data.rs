@@ -23,26 +23,40 @@ pub struct SnapshotFile {
 /// (a transfer to a slow follower) is done.
 #[derive(Clone, Debug)]
 pub struct SnapshotDir {
-    lease: Arc<Lease>,
+    lease: Arc<DirLease>,
     /// Every file of the snapshot, sorted by name.
     pub files: Vec<SnapshotFile>,
 }
 
+/// A directory that is removed when the last holder is gone, if it was declared obsolete by then.
 #[derive(Debug)]
-struct Lease {
+pub struct DirLease {
     path: PathBuf,
-    /// Set once, by [`SnapshotDir::discard`]: remove the directory with the last lease.
+    /// Set once, by [`Self::discard`]: remove the directory with the last lease.
     obsolete: AtomicBool,
 }
 
-impl Drop for Lease {
+impl DirLease {
+    /// A lease on `path`, not obsolete.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, obsolete: AtomicBool::new(false) }
+    }
+
+    /// Removes the directory once the lease is dropped.
+    pub fn discard(&self) {
+        self.obsolete.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for DirLease {
     fn drop(&mut self) {
         if self.obsolete.load(Ordering::Acquire)
             && let Err(error) = fs::remove_dir_all(&self.path)
             && error.kind() != io::ErrorKind::NotFound
         {
             // Costs disk, never correctness: leftovers are swept at the next start.
-            tracing::warn!(path = %self.path.display(), %error, "could not remove an old snapshot");
+            tracing::warn!(path = %self.path.display(), %error, "could not remove an obsolete directory");
         }
     }
 }
@@ -66,8 +80,7 @@ impl SnapshotDir {
             files.push(SnapshotFile { name: name.to_owned(), size: meta.len() });
         }
         files.sort_by(|a, b| a.name.cmp(&b.name));
-        let lease = Lease { path: path.to_owned(), obsolete: AtomicBool::new(false) };
-        Ok(Self { lease: Arc::new(lease), files })
+        Ok(Self { lease: Arc::new(DirLease::new(path.to_owned())), files })
     }
 
     /// Where it is.
@@ -84,7 +97,7 @@ impl SnapshotDir {
 
     /// Removes the directory once no clone is left.
     pub fn discard(&self) {
-        self.lease.obsolete.store(true, Ordering::Release);
+        self.lease.discard();
     }
 }
 

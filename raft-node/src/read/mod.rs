@@ -1,1 +1,53 @@
-//! From a read request to a consistent view.
+//! From a read request to a consistent view of the applied state.
+//!
+//! `levels` decides what evidence a consistency level needs. Evidence comes from two places:
+//! `read_index` (the leader asks its quorum, one round shared by all who wait) and `freshener`
+//! (any replica asks the leader, one probe shared by all groups and readers); `freshness` is the
+//! pure part that judges it. `tail` follows a log.
+//!
+//! Never here: gRPC, and any answer based on "I am the leader" or "I heard from the leader".
+pub mod freshener;
+pub mod freshness;
+pub mod levels;
+pub mod read_index;
+pub mod tail;
+
+use std::time::Duration;
+
+use crate::raft::group::{Leader, ReadIndexFailure};
+
+/// Why a read could not be served at the asked level. A read never has an effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadFailure {
+    /// The level can only be given by the leader.
+    NotLeader(Option<Leader>),
+    /// No quorum confirmed the leadership.
+    NoQuorum,
+    /// The caller's deadline came first.
+    Deadline,
+    /// The group stopped on this node.
+    Stopped(String),
+    /// This replica could not read its own data.
+    Local(String),
+    /// The asked freshness can't be proven here right now.
+    TooStale {
+        /// The bound; `None` for a linearizable read.
+        asked: Option<Duration>,
+        /// What could have been offered; `None`: unknown.
+        age: Option<Duration>,
+        /// Who may do better.
+        leader: Option<Leader>,
+    },
+    /// A position token is not part of this group's history.
+    LostPosition(String),
+}
+
+impl From<ReadIndexFailure> for ReadFailure {
+    fn from(failure: ReadIndexFailure) -> Self {
+        match failure {
+            ReadIndexFailure::NotLeader(leader) => Self::NotLeader(leader),
+            ReadIndexFailure::NoQuorum => Self::NoQuorum,
+            ReadIndexFailure::Stopped(why) => Self::Stopped(why),
+        }
+    }
+}

@@ -60,7 +60,7 @@ impl<'v, V: View> Session<'v, V> {
 
     pub(super) fn begin(&mut self, at: LogPoint) -> Result<(), ViewError> {
         if let Some(applied) = self.group.applied
-            && (at.index.0 != applied.index.0 + 1 || at.term < applied.term)
+            && (at.index <= applied.index || at.term < applied.term)
         {
             return Err(ViewError::corrupt(
                 "the order of entries",

@@ -10,6 +10,8 @@ mod election;
 mod ids;
 mod membership;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 pub use append::{
     append_frame, append_request, append_result, append_result_frame, frame_bytes, split_request,

@@ -1,0 +1,406 @@
+//! The one place where failures become `ErrorDetail` and gRPC status.
+//!
+//! Every error says: retryable or not, effect (none, applied, unknown), what was wrong and what to
+//! do (G10).
+
+use prost::Message;
+use quorate_proto::v1::{Effect, ErrorDetail, ErrorKind, LeaderHint, Stamp};
+use quorate_state_machine::{
+    batch::BatchError,
+    limits::LimitExceeded,
+    outcome::{Outcome, Refused},
+    types::GroupId,
+};
+use tonic::{Code, Status};
+
+use crate::{
+    raft::group::{Leader, WriteFailure},
+    read::ReadFailure,
+    write::admission::Overloaded,
+};
+
+/// Type URL of our detail inside `google.rpc.Status`.
+const DETAIL_TYPE: &str = "type.googleapis.com/quorate.v1.ErrorDetail";
+
+/// Wait before asking again when no leader is known: about one heartbeat.
+const NO_LEADER_RETRY_MS: u64 = 50;
+
+/// Wait before coming back to an overloaded node.
+const OVERLOAD_RETRY_MS: u64 = 20;
+
+/// A failure as the caller will see it.
+#[derive(Clone, Debug)]
+pub struct ApiError(pub Box<ErrorDetail>);
+
+impl ApiError {
+    fn new(kind: ErrorKind, retryable: bool, effect: Effect, message: impl Into<String>) -> Self {
+        Self(Box::new(ErrorDetail {
+            kind: kind.into(),
+            retryable,
+            effect: effect.into(),
+            message: message.into(),
+            ..ErrorDetail::default()
+        }))
+    }
+
+    /// A malformed request.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Invalid, false, Effect::None, message)
+    }
+
+    /// Something this version or this replica does not offer.
+    pub fn unsupported(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Unsupported, false, Effect::None, message)
+    }
+
+    /// A failure inside this node; another replica may well serve the request.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Internal, true, Effect::None, message)
+    }
+
+    /// The parts of a multi-append live in different groups.
+    pub fn cross_group(first: (&str, GroupId), other: (&str, GroupId)) -> Self {
+        Self::new(
+            ErrorKind::CrossGroup,
+            false,
+            Effect::None,
+            format!(
+                "log {:?} is in group {} but log {:?} is in group {}; an atomic append stays in \
+                 one group: give the logs a common {{tag}} in their names",
+                first.0, first.1, other.0, other.1
+            ),
+        )
+    }
+
+    /// The deadline came first. `effect` is unknown for a write that was handed to Raft.
+    pub fn deadline(effect: Effect) -> Self {
+        let message = match effect {
+            Effect::Unknown => {
+                "the deadline passed while the request waited for a quorum; it may \
+                                have taken effect, or may still"
+            }
+            _ => "the deadline passed before the request could be served",
+        };
+        Self::new(ErrorKind::Deadline, true, effect, message)
+    }
+
+    /// The asked freshness can't be proven here right now. Carries what could have been offered.
+    pub fn too_stale(
+        asked: Option<std::time::Duration>,
+        age: Option<std::time::Duration>,
+        leader: Option<Leader>,
+    ) -> Self {
+        let offered = match age {
+            Some(age) => format!("its state may be up to {} ms old", age.as_millis()),
+            None => "the age of its state is unknown".to_owned(),
+        };
+        let asked = match asked {
+            Some(max) => format!("at most {} ms old", max.as_millis()),
+            None => "linearizable".to_owned(),
+        };
+        let mut error = Self::new(
+            ErrorKind::TooStale,
+            true,
+            Effect::None,
+            format!(
+                "this replica can't prove an answer that is {asked}: {offered}. Wait \
+                 (ON_UNMET_WAIT), ask the leader, or allow more"
+            ),
+        );
+        error.0.age_ms = age.map(|age| age.as_millis() as u64);
+        error.0.leader = leader.map(hint);
+        error
+    }
+
+    /// A position token that can't be honoured.
+    pub fn bad_position(why: &str) -> Self {
+        Self::new(ErrorKind::BadPosition, false, Effect::None, format!("position token: {why}"))
+    }
+
+    /// The node is stopping.
+    pub fn shutting_down() -> Self {
+        Self::new(
+            ErrorKind::ShuttingDown,
+            true,
+            Effect::None,
+            "this node is shutting down and takes no new requests; ask another node",
+        )
+    }
+
+    /// This node does not lead the group.
+    pub fn not_leader(leader: Option<Leader>, effect: Effect) -> Self {
+        let message = match (&leader, effect) {
+            (_, Effect::Unknown) => {
+                "this node lost its leadership before the request was committed; it may have \
+                 taken effect, or may still"
+                    .to_owned()
+            }
+            (Some(l), _) => {
+                format!("this node is not the leader; node {} at {} is", l.id, l.client_address)
+            }
+            (None, _) => "this node is not the leader, and knows of none right now".to_owned(),
+        };
+        let mut error = Self::new(ErrorKind::NotLeader, true, effect, message);
+        if leader.is_none() {
+            error.0.retry_after_ms = NO_LEADER_RETRY_MS;
+        }
+        error.0.leader = leader.map(hint);
+        error
+    }
+
+    /// A write whose answer will never come from this node.
+    pub fn write_lost(why: &str) -> Self {
+        Self::new(
+            ErrorKind::Unavailable,
+            true,
+            Effect::Unknown,
+            format!("the group stopped on this node ({why}); the request may have taken effect"),
+        )
+    }
+
+    /// Damaged data was found and is not served.
+    pub fn corrupt(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Corrupt, true, Effect::None, message)
+    }
+
+    /// No log of that name (decided by a read).
+    pub fn log_not_found(name: &str) -> Self {
+        Self::new(
+            ErrorKind::LogNotFound,
+            false,
+            Effect::None,
+            format!("no log is named {name:?}; create it first"),
+        )
+    }
+
+    /// The name has another incarnation now (decided by a read).
+    pub fn log_recreated(name: &str, asked: u64, actual: u64) -> Self {
+        Self::new(
+            ErrorKind::LogRecreated,
+            false,
+            Effect::None,
+            format!(
+                "log {name:?} was deleted and created again: its incarnation is {actual}, not \
+                 {asked}; nothing of the old log carries over"
+            ),
+        )
+    }
+
+    /// Reading below the trim point.
+    pub fn trimmed(name: &str, asked: u64, start: u64, next: u64) -> Self {
+        let mut error = Self::new(
+            ErrorKind::Trimmed,
+            false,
+            Effect::None,
+            format!(
+                "offset {asked} of log {name:?} was trimmed; the first readable one is {start}"
+            ),
+        );
+        error.0.start_offset = Some(start);
+        error.0.next_offset = Some(next);
+        error
+    }
+
+    /// Reading beyond the end.
+    pub fn out_of_range(name: &str, asked: u64, start: u64, next: u64) -> Self {
+        let mut error = Self::new(
+            ErrorKind::OutOfRange,
+            false,
+            Effect::None,
+            format!(
+                "offset {asked} is beyond the end of log {name:?}, whose next offset is {next}"
+            ),
+        );
+        error.0.start_offset = Some(start);
+        error.0.next_offset = Some(next);
+        error
+    }
+
+    /// As a gRPC status, the detail packed in `google.rpc.Status`.
+    #[must_use]
+    pub fn into_status(self) -> Status {
+        let code = code_of(self.0.kind(), self.0.effect());
+        let status = tonic_types::pb::Status {
+            code: code as i32,
+            message: self.0.message.clone(),
+            details: vec![prost_types::Any {
+                type_url: DETAIL_TYPE.to_owned(),
+                value: self.0.encode_to_vec(),
+            }],
+        };
+        Status::with_details(code, self.0.message, status.encode_to_vec().into())
+    }
+}
+
+impl From<ApiError> for Status {
+    fn from(error: ApiError) -> Self {
+        error.into_status()
+    }
+}
+
+/// Leader hint on the wire.
+#[must_use]
+pub fn hint(leader: Leader) -> LeaderHint {
+    let address = if leader.client_address.is_empty() {
+        String::new()
+    } else {
+        format!("http://{}", leader.client_address)
+    };
+    LeaderHint { node_id: leader.id, address, term: leader.term.0 }
+}
+
+fn code_of(kind: ErrorKind, effect: Effect) -> Code {
+    match kind {
+        ErrorKind::Unspecified | ErrorKind::Internal => Code::Internal,
+        ErrorKind::Invalid | ErrorKind::BadPosition | ErrorKind::CrossGroup => {
+            Code::InvalidArgument
+        }
+        ErrorKind::LogNotFound => Code::NotFound,
+        ErrorKind::LogExists => Code::AlreadyExists,
+        ErrorKind::LogRecreated
+        | ErrorKind::OffsetMismatch
+        | ErrorKind::Fenced
+        | ErrorKind::EpochNotGranted
+        | ErrorKind::SequenceGap
+        | ErrorKind::SequenceStale
+        | ErrorKind::SequenceReused
+        | ErrorKind::ProducerUnknown => Code::FailedPrecondition,
+        ErrorKind::TooManyProducers | ErrorKind::ResourceExhausted => Code::ResourceExhausted,
+        ErrorKind::Trimmed | ErrorKind::OutOfRange => Code::OutOfRange,
+        // UNAVAILABLE invites generic clients to retry: only where nothing happened.
+        ErrorKind::NotLeader | ErrorKind::Unavailable | ErrorKind::TooStale => match effect {
+            Effect::Unknown => Code::Aborted,
+            _ => Code::Unavailable,
+        },
+        ErrorKind::ShuttingDown => Code::Unavailable,
+        ErrorKind::Deadline => Code::DeadlineExceeded,
+        ErrorKind::Corrupt => Code::DataLoss,
+        ErrorKind::Unsupported => Code::Unimplemented,
+    }
+}
+
+impl From<LimitExceeded> for ApiError {
+    fn from(e: LimitExceeded) -> Self {
+        let mut error = Self::invalid(e.to_string());
+        error.0.limit = e.limit.to_owned();
+        error.0.limit_value = e.value;
+        error
+    }
+}
+
+impl From<BatchError> for ApiError {
+    fn from(e: BatchError) -> Self {
+        match e {
+            BatchError::Limit(limit) => limit.into(),
+            other => Self::invalid(format!("the batch is refused: {other}")),
+        }
+    }
+}
+
+impl From<Overloaded> for ApiError {
+    fn from(e: Overloaded) -> Self {
+        let mut error = Self::new(
+            ErrorKind::ResourceExhausted,
+            true,
+            Effect::None,
+            format!("{e}; nothing was appended, try again shortly"),
+        );
+        error.0.limit = "limits.inflight_mb".to_owned();
+        error.0.limit_value = e.limit_bytes;
+        error.0.retry_after_ms = OVERLOAD_RETRY_MS;
+        error
+    }
+}
+
+impl From<WriteFailure> for ApiError {
+    fn from(failure: WriteFailure) -> Self {
+        match failure {
+            WriteFailure::NotLeader(leader) => Self::not_leader(leader, Effect::None),
+            WriteFailure::Discarded(leader) => Self::not_leader(leader, Effect::Unknown),
+            WriteFailure::Stopped(why) => Self::write_lost(&why),
+        }
+    }
+}
+
+impl From<ReadFailure> for ApiError {
+    fn from(failure: ReadFailure) -> Self {
+        match failure {
+            ReadFailure::NotLeader(leader) => Self::not_leader(leader, Effect::None),
+            ReadFailure::NoQuorum => Self::new(
+                ErrorKind::Unavailable,
+                true,
+                Effect::None,
+                "no quorum confirmed this node's leadership in time, so it serves no linearizable \
+                 read; ask another node or retry",
+            ),
+            ReadFailure::Deadline => Self::deadline(Effect::None),
+            ReadFailure::Local(why) => super::read::local_failure(&why),
+            ReadFailure::TooStale { asked, age, leader } => Self::too_stale(asked, age, leader),
+            ReadFailure::LostPosition(why) => Self::bad_position(&why),
+            ReadFailure::Stopped(why) => Self::new(
+                ErrorKind::Unavailable,
+                true,
+                Effect::None,
+                format!("the group stopped on this node ({why}); ask another node"),
+            ),
+        }
+    }
+}
+
+/// The stamp of an outcome.
+#[must_use]
+pub fn stamp(group: GroupId, outcome: &Outcome) -> Stamp {
+    Stamp {
+        group: group.0,
+        term: outcome.at.term.0,
+        log_index: outcome.at.index.0,
+        next_offset: outcome.next_offset.0,
+        writer_epoch: outcome.writer_epoch.map_or(0, |e| e.0),
+    }
+}
+
+/// A refusal decided by the state machine: final, and stamped with where it was decided.
+#[must_use]
+pub fn refused(group: GroupId, outcome: &Outcome, refused: &Refused) -> ApiError {
+    let say = |kind, effect| ApiError::new(kind, false, effect, refused.to_string());
+    let mut error = match refused {
+        Refused::LogNotFound(_) => say(ErrorKind::LogNotFound, Effect::None),
+        Refused::LogExists(_) => say(ErrorKind::LogExists, Effect::None),
+        Refused::LogRecreated { .. } => say(ErrorKind::LogRecreated, Effect::None),
+        Refused::OffsetMismatch { .. } => say(ErrorKind::OffsetMismatch, Effect::None),
+        Refused::Fenced { .. } => say(ErrorKind::Fenced, Effect::None),
+        Refused::EpochNotGranted { .. } => say(ErrorKind::EpochNotGranted, Effect::None),
+        Refused::SequenceGap { .. } => say(ErrorKind::SequenceGap, Effect::None),
+        Refused::SequenceReused { .. } => say(ErrorKind::SequenceReused, Effect::None),
+        Refused::SequenceStale { .. } => say(ErrorKind::SequenceStale, Effect::Applied),
+        // This call changed nothing; whether an earlier attempt did can no longer be told.
+        Refused::ProducerUnknown { .. } => say(ErrorKind::ProducerUnknown, Effect::Unknown),
+        Refused::TooManyProducers { .. } => say(ErrorKind::TooManyProducers, Effect::None),
+        Refused::TrimBeyondEnd { .. } => say(ErrorKind::OutOfRange, Effect::None),
+        Refused::TooManyLogs { .. } => say(ErrorKind::ResourceExhausted, Effect::None),
+        Refused::DuplicateLog(_) | Refused::Overflow { .. } | Refused::Undecodable(_) => {
+            say(ErrorKind::Invalid, Effect::None)
+        }
+    };
+    match refused {
+        Refused::SequenceGap { expected, .. } | Refused::SequenceStale { expected, .. } => {
+            error.0.next_sequence = Some(expected.0);
+        }
+        Refused::TooManyProducers { limit, .. } => {
+            error.0.limit = "MAX_PRODUCERS_PER_LOG".to_owned();
+            error.0.limit_value = *limit;
+        }
+        Refused::TooManyLogs { limit } => {
+            error.0.limit = "MAX_LOGS_PER_GROUP".to_owned();
+            error.0.limit_value = *limit;
+        }
+        Refused::EpochNotGranted { current, .. } => error.0.writer_epoch = current.map(|e| e.0),
+        Refused::Fenced { current, .. } => error.0.writer_epoch = Some(current.0),
+        _ => {}
+    }
+    if !matches!(refused, Refused::LogNotFound(_) | Refused::TooManyLogs { .. }) {
+        error.0.next_offset = Some(outcome.next_offset.0);
+    }
+    error.0.stamp = Some(stamp(group, outcome));
+    error
+}

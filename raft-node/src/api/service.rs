@@ -1,0 +1,122 @@
+//! The client service: from generated trait to the functions of this folder.
+
+use std::sync::Arc;
+
+use quorate_proto::v1::{self as wire, log_service_server::LogService};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{
+    append, append_stream,
+    context::{Context, Deadline},
+    logs, read,
+};
+
+/// `quorate.v1.LogService` on this node.
+pub struct Logs {
+    /// Shared with the other services.
+    pub context: Arc<Context>,
+}
+
+/// Deadline and body of a request.
+fn open<T>(request: Request<T>) -> (Deadline, T) {
+    (Deadline::of(request.metadata()), request.into_inner())
+}
+
+#[tonic::async_trait]
+impl LogService for Logs {
+    async fn create_log(
+        &self,
+        request: Request<wire::CreateLogRequest>,
+    ) -> Result<Response<wire::CreateLogResponse>, Status> {
+        let (deadline, request) = open(request);
+        Ok(Response::new(logs::create(&self.context, request, deadline).await?))
+    }
+
+    async fn describe_log(
+        &self,
+        request: Request<wire::DescribeLogRequest>,
+    ) -> Result<Response<wire::DescribeLogResponse>, Status> {
+        let (deadline, request) = open(request);
+        Ok(Response::new(logs::describe(&self.context, request, deadline).await?))
+    }
+
+    async fn list_logs(
+        &self,
+        request: Request<wire::ListLogsRequest>,
+    ) -> Result<Response<wire::ListLogsResponse>, Status> {
+        let (deadline, request) = open(request);
+        Ok(Response::new(logs::list(&self.context, request, deadline).await?))
+    }
+
+    async fn trim_log(
+        &self,
+        request: Request<wire::TrimLogRequest>,
+    ) -> Result<Response<wire::TrimLogResponse>, Status> {
+        let (deadline, request) = open(request);
+        Ok(Response::new(logs::trim(&self.context, request, deadline).await?))
+    }
+
+    async fn delete_log(
+        &self,
+        request: Request<wire::DeleteLogRequest>,
+    ) -> Result<Response<wire::DeleteLogResponse>, Status> {
+        let (deadline, request) = open(request);
+        Ok(Response::new(logs::delete(&self.context, request, deadline).await?))
+    }
+
+    async fn fence(
+        &self,
+        request: Request<wire::FenceRequest>,
+    ) -> Result<Response<wire::FenceResponse>, Status> {
+        let (deadline, request) = open(request);
+        Ok(Response::new(logs::fence(&self.context, request, deadline).await?))
+    }
+
+    async fn append(
+        &self,
+        request: Request<wire::AppendRequest>,
+    ) -> Result<Response<wire::AppendResponse>, Status> {
+        let (deadline, request) = open(request);
+        Ok(Response::new(append::append(&self.context, request, deadline).await?))
+    }
+
+    type AppendStreamStream = append_stream::ResponseStream;
+
+    async fn append_stream(
+        &self,
+        request: Request<Streaming<wire::AppendStreamRequest>>,
+    ) -> Result<Response<Self::AppendStreamStream>, Status> {
+        Ok(Response::new(append_stream::serve(self.context.clone(), request.into_inner())))
+    }
+
+    async fn append_multi(
+        &self,
+        request: Request<wire::AppendMultiRequest>,
+    ) -> Result<Response<wire::AppendMultiResponse>, Status> {
+        let (deadline, request) = open(request);
+        Ok(Response::new(append::append_multi(&self.context, request, deadline).await?))
+    }
+
+    type ReadStream = read::ResponseStream;
+
+    async fn read(
+        &self,
+        request: Request<wire::ReadRequest>,
+    ) -> Result<Response<Self::ReadStream>, Status> {
+        let (deadline, request) = open(request);
+        Ok(Response::new(read::read(self.context.clone(), request, deadline).await?))
+    }
+
+    type TailStream = read::ResponseStream;
+
+    async fn tail(
+        &self,
+        request: Request<wire::TailRequest>,
+    ) -> Result<Response<Self::TailStream>, Status> {
+        // A tail's deadline ends the tail, which is what a caller who sets one wants; the first
+        // view has the default.
+        let request = request.into_inner();
+        let deadline = Deadline::default_for_streams();
+        Ok(Response::new(read::tail(self.context.clone(), request, deadline).await?))
+    }
+}

@@ -1,0 +1,260 @@
+//! What each consistency level needs before the data may be read.
+//!
+//! The order is the proof: the moment is noted when the read arrives, then comes the evidence, then
+//! the wait until it is applied here, then the data, and only then is an age stated.
+
+use std::time::Duration;
+
+use quorate_state_machine::{
+    rocks::ReadView,
+    types::{Incarnation, LogPoint},
+};
+
+use super::{
+    ReadFailure,
+    freshener::{Freshener, Patience},
+    read_index::ReadIndexer,
+};
+use crate::{
+    clock::BootInstant,
+    raft::group::{Group, Role},
+};
+
+/// How fresh an answer must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Reflects everything acknowledged before the read arrived.
+    Linearizable,
+    /// Reflects everything acknowledged more than this long before the read arrived.
+    Bounded(Duration),
+    /// What is applied here.
+    Eventual,
+}
+
+impl Level {
+    /// Name in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Linearizable => "linearizable",
+            Self::Bounded(_) => "bounded",
+            Self::Eventual => "eventual",
+        }
+    }
+}
+
+/// What to do when this replica can't give the level right now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnUnmet {
+    /// Wait for it, until the caller's deadline.
+    #[default]
+    Wait,
+    /// Fail with a hint where to go: at once where only the leader could answer at once.
+    Redirect,
+    /// Fail with the age that could have been offered.
+    Fail,
+    /// Answer all the same; the header says how old the answer may be.
+    ServeAndMark,
+}
+
+/// A point that the answer must reflect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AtLeast {
+    /// Term and index.
+    pub at: LogPoint,
+    /// The log it came from (0: none in particular).
+    pub incarnation: Incarnation,
+}
+
+/// What a read asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// The level.
+    pub level: Level,
+    /// Points of this group that the answer must reflect, besides.
+    pub at_least: Vec<AtLeast>,
+    /// What to do when the level can't be had.
+    pub on_unmet: OnUnmet,
+    /// When the read arrived.
+    pub arrived: BootInstant,
+}
+
+/// What proves the answer's freshness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// A read index confirmed by a quorum after the read arrived.
+    ReadIndex,
+    /// A probe of this node's that a quorum confirmed.
+    Probe,
+    /// Nothing was asked for.
+    None,
+}
+
+/// A view that satisfies the asked level.
+pub struct Served {
+    /// The applied state, frozen.
+    pub view: ReadView,
+    /// What is applied in it.
+    pub applied: LogPoint,
+    /// What proves it.
+    pub evidence: Evidence,
+}
+
+/// A group's reading side.
+#[derive(Clone)]
+pub struct Reader {
+    group: Group,
+    indexer: ReadIndexer,
+    freshener: Freshener,
+}
+
+impl Reader {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(group: Group, indexer: ReadIndexer, freshener: Freshener) -> Self {
+        Self { group, indexer, freshener }
+    }
+
+    /// The group.
+    #[must_use]
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// Where proofs come from.
+    #[must_use]
+    pub fn freshener(&self) -> &Freshener {
+        &self.freshener
+    }
+
+    /// Upper bound on the age of what `served` shows, as of now. `None`: unknown.
+    #[must_use]
+    pub fn age(&self, served: &Served) -> Option<Duration> {
+        self.freshener.age(self.group.id, served.applied.index)
+    }
+
+    /// A view as asked.
+    ///
+    /// # Errors
+    /// [`ReadFailure`].
+    pub async fn view(&self, ask: &Ask) -> Result<Served, ReadFailure> {
+        self.freshener.touch(self.group.id);
+        let evidence = self.evidence(ask).await?;
+        for point in &ask.at_least {
+            self.reach(point, ask.arrived).await?;
+        }
+        let view = self.group.view().map_err(ReadFailure::Local)?;
+        let applied = view.applied().unwrap_or_default();
+        for point in &ask.at_least {
+            check_history(&view, point)?;
+        }
+        Ok(Served { view, applied, evidence })
+    }
+
+    /// Gets what proves the level, and waits until it is applied.
+    async fn evidence(&self, ask: &Ask) -> Result<Evidence, ReadFailure> {
+        let moment = match ask.level {
+            Level::Eventual => return Ok(Evidence::None),
+            Level::Linearizable => ask.arrived,
+            Level::Bounded(max) => ask.arrived.before(max),
+        };
+        if ask.level == Level::Linearizable {
+            if self.group.vitals().role == Role::Leader {
+                match self.indexer.read_index().await {
+                    Ok(point) => {
+                        self.applied(point.index).await?;
+                        return Ok(Evidence::ReadIndex);
+                    }
+                    // Deposed meanwhile: a replica like any other.
+                    Err(ReadFailure::NotLeader(_) | ReadFailure::NoQuorum)
+                        if ask.on_unmet != OnUnmet::Redirect => {}
+                    Err(failure) => return Err(failure),
+                }
+            } else if ask.on_unmet == OnUnmet::Redirect {
+                return Err(ReadFailure::NotLeader(self.group.leader()));
+            }
+        }
+        let patience = match ask.on_unmet {
+            OnUnmet::Wait => Patience::Wait,
+            OnUnmet::Redirect | OnUnmet::Fail | OnUnmet::ServeAndMark => Patience::OneProbe,
+        };
+        match self.freshener.proof(self.group.id, moment, patience).await {
+            Ok(proof) => {
+                self.applied(proof.index).await?;
+                Ok(Evidence::Probe)
+            }
+            Err(_) if ask.on_unmet == OnUnmet::ServeAndMark => Ok(Evidence::None),
+            Err(failure @ (ReadFailure::Stopped(_) | ReadFailure::Local(_))) => Err(failure),
+            Err(_) => Err(self.too_stale(ask)),
+        }
+    }
+
+    /// The refusal of a level that can't be had, with what could have been offered.
+    fn too_stale(&self, ask: &Ask) -> ReadFailure {
+        let applied = self.group.watch_applied().borrow().index;
+        ReadFailure::TooStale {
+            asked: match ask.level {
+                Level::Bounded(max) => Some(max),
+                Level::Linearizable | Level::Eventual => None,
+            },
+            age: self.freshener.age(self.group.id, applied),
+            leader: self.group.leader(),
+        }
+    }
+
+    async fn applied(
+        &self,
+        index: quorate_state_machine::types::LogIndex,
+    ) -> Result<(), ReadFailure> {
+        if self.group.wait_applied(index).await {
+            Ok(())
+        } else {
+            Err(ReadFailure::Stopped("the state machine is gone".to_owned()))
+        }
+    }
+
+    /// Waits until `point` is applied, but not for a point that will never come: what was
+    /// acknowledged (or read anywhere) before this read arrived is at or below a read index from
+    /// after its arrival.
+    async fn reach(&self, point: &AtLeast, arrived: BootInstant) -> Result<(), ReadFailure> {
+        let index = point.at.index;
+        if self.group.watch_applied().borrow().index >= index {
+            return Ok(());
+        }
+        let foretold = async {
+            match self.freshener.proof(self.group.id, arrived, Patience::Wait).await {
+                Ok(proof) if proof.index < index => Err(ReadFailure::LostPosition(format!(
+                    "entry {} was never committed in this history (the group ends at {}): the \
+                     token comes from a history that was lost, or from a restored copy",
+                    index, proof.index
+                ))),
+                Ok(_) => std::future::pending().await,
+                Err(failure) => Err(failure),
+            }
+        };
+        tokio::select! {
+            biased;
+            applied = self.applied(index) => applied,
+            refused = foretold => refused,
+        }
+    }
+}
+
+/// Is the point part of the history that this view shows?
+fn check_history(view: &ReadView, point: &AtLeast) -> Result<(), ReadFailure> {
+    let local = |e: quorate_state_machine::view::ViewError| ReadFailure::Local(e.to_string());
+    if let Some(term) = view.term_at(point.at.index).map_err(local)?
+        && term != point.at.term
+    {
+        return Err(ReadFailure::LostPosition(format!(
+            "entry {} has term {term} here, not {}: the token comes from a history that was lost",
+            point.at.index, point.at.term
+        )));
+    }
+    if point.incarnation != Incarnation(0) && !view.exists(point.incarnation).map_err(local)? {
+        return Err(ReadFailure::LostPosition(
+            "the log that the token comes from was deleted".to_owned(),
+        ));
+    }
+    Ok(())
+}
