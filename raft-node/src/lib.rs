@@ -1,6 +1,7 @@
 //! The machinery that replicates logs.
 pub mod api;
 pub mod clock;
+pub mod config;
 pub mod crash;
 pub mod gate;
 pub mod log_store;
