@@ -6,6 +6,7 @@ pub mod crash;
 pub mod gate;
 pub mod log_store;
 pub mod membership;
+pub mod node;
 pub mod observe;
 pub mod peer;
 pub mod raft;
