@@ -6,7 +6,7 @@ use stateright::{Checker, Model};
 const AGE: &str = "a stated age is never too young";
 
 fn search(mistake: Mistake) -> impl Checker<Protocol> {
-    let bounds = Protocol { mistake, max_time: 2, max_appends: 2, max_term: 3, max_probes: 2 };
+    let bounds = Protocol { mistake, max_time: 2, max_appends: 1, max_term: 3, max_probes: 1 };
     bounds.checker().threads(2).spawn_bfs().join()
 }
 
