@@ -1,5 +1,6 @@
 //! The machinery that replicates logs.
 pub mod api;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod crash;

@@ -24,6 +24,7 @@ mod tests;
 
 use std::path::PathBuf;
 
+pub use quorate_state_machine::rocks::Compression;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -31,8 +32,8 @@ pub use self::{
     layers::{ENVIRONMENT_PREFIX, Loaded, Origin, Override, Sources, load},
     problem::{ConfigError, Problem},
 };
-pub use crate::observe::logging::Format as LogFormat;
 use crate::raft::types::NodeId;
+pub use crate::{log_store::Durability, observe::logging::Format as LogFormat};
 
 /// The configuration in force. Only [`load`] makes one outside of tests, so its relations hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,19 +121,6 @@ impl Default for Raft {
     }
 }
 
-/// How a write to the Raft log becomes durable.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Durability {
-    /// Direct where the file system takes it, else fdatasync.
-    #[default]
-    Auto,
-    /// `O_DIRECT | O_DSYNC`.
-    Direct,
-    /// A buffered write and `fdatasync`.
-    Fdatasync,
-}
-
 /// The Raft log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -151,19 +139,6 @@ impl Default for Log {
     fn default() -> Self {
         Self { segment_mb: 64, cache_mb: 64, durability: Durability::Auto, retain_mb: 512 }
     }
-}
-
-/// How stored data is compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Compression {
-    /// Not: records are often compressed already, and latency counts.
-    #[default]
-    None,
-    /// Fast.
-    Lz4,
-    /// Small.
-    Zstd,
 }
 
 /// The state machine's store.
