@@ -1,1 +1,87 @@
-//! quorate-client
+//! The Rust client of Quorate.
+//!
+//! ```no_run
+//! use quorate_client::{Client, Consistency};
+//!
+//! # async fn tour() -> Result<(), quorate_client::Error> {
+//! let client = Client::builder().endpoints(["127.0.0.1:7101", "127.0.0.1:7102"]).build()?;
+//! client.create_log("orders", true).await?;
+//!
+//! // Conditions, judged in the moment the append takes effect.
+//! let options = quorate_client::AppendOptions { expected_offset: Some(0), ..Default::default() };
+//! let appended = client.append_with("orders", ["first", "second"], &options).await?;
+//!
+//! // Any replica; at least what was just appended.
+//! let consistency = Consistency::eventual().at_least(appended.position);
+//! let mut reader = client.read("orders").consistency(consistency).open().await?;
+//! while let Some(batch) = reader.next_batch().await? {
+//!     for record in batch.records() {
+//!         let record = record?;
+//!         println!("{} {:?}", record.offset, record.record.value);
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What can be relied on
+//!
+//! - Every [`Error`] says what became of the call ([`Effect`]) and whether trying again makes
+//!   sense. Nothing is retried behind the caller's back unless it had no effect, or repeating it
+//!   is harmless.
+//! - A [`Reader`] yields exactly what it was opened for, a [`Tailer`] every record once and in
+//!   order, whatever happens to their streams.
+//! - Offsets, sequences, epochs and terms are plain `u64` in this API, always under their own
+//!   name: callers compute with them and store them. What must not be computed with
+//!   ([`Position`], [`ProducerId`]) has a type.
+//!
+//! # Map
+//!
+//! | file | what |
+//! |---|---|
+//! | `client` | settings; the loop of attempts |
+//! | `retry` (pure), `routing` | whether, when and where to try again; who leads |
+//! | `transport` | the seam to the network; `runtime`: the seam to tasks and time |
+//! | `errors`, `position`, `consistency` | vocabulary |
+//! | `batch` | records to bytes, once, and back without copies |
+//! | `logs`, `append`, `admin` | calls one at a time |
+//! | `stored`, `cursor` (pure), `feed` | batches as they come back; keeping them dense; repairing streams |
+//! | `reader`, `tailer` | reading to the end; following |
+
+mod admin;
+mod append;
+mod batch;
+mod client;
+mod consistency;
+mod cursor;
+mod errors;
+mod feed;
+mod logs;
+mod position;
+mod reader;
+mod retry;
+mod routing;
+mod runtime;
+mod stored;
+mod tailer;
+mod transport;
+
+pub use admin::{
+    Admin, BatchDigest, DigestAtResponse, DiskStatus, GroupStatus, LogDigest, MarkDigestResponse,
+    ReplicaProgress, StatusResponse,
+};
+pub use append::{AppendOptions, AppendPart, Appended, IntoBatch};
+pub use batch::{
+    Batch, BatchBuilder, MAX_BATCH_BYTES, MAX_BATCH_RECORDS, MAX_HEADER_BYTES, MAX_HEADERS,
+    MAX_KEY_BYTES, MAX_RECORD_BYTES, Record,
+};
+pub use client::{Client, ClientBuilder};
+pub use consistency::{Consistency, Level, OnUnmet};
+pub use errors::{Effect, Error, ErrorKind, Leader, Result, Stamp};
+pub use logs::{CreatedLog, Fenced, LogInfo, LogsPage, ReadHeader, Trimmed};
+pub use position::{NotHex, Position, ProducerId};
+pub use reader::{Read, Reader};
+pub use retry::RetryPolicy;
+pub use stored::{ReadBatch, ReadRecord, ReadRecords};
+pub use tailer::{Tail, TailEvent, Tailer};
+pub use transport::{Answers, Endpoint, GrpcTransport, Requests, Transport};

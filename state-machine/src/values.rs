@@ -30,9 +30,7 @@ pub struct GroupMeta {
 }
 
 impl GroupMeta {
-    /// The stored form.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
         out.push(FORMAT);
         put_option(&mut out, self.applied.map(|p| p.term.0));
@@ -131,9 +129,7 @@ impl LogMeta {
         }
     }
 
-    /// The stored form.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(80);
         self.encode_to(&mut out);
         out
@@ -209,9 +205,7 @@ pub struct MarkedLog {
 }
 
 impl DigestMark {
-    /// The stored form.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(24 + self.logs.len() * 64);
         out.push(FORMAT);
         out.extend_from_slice(&self.digest.0);

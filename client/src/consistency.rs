@@ -1,0 +1,118 @@
+//! How fresh an answer must be.
+
+use std::time::Duration;
+
+use quorate_proto::v1 as wire;
+
+use crate::position::Position;
+
+/// How fresh a read must be, by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Level {
+    /// Reflects everything acknowledged before the read was sent. Any replica can serve it.
+    #[default]
+    Linearizable,
+    /// Reflects everything acknowledged more than this long before the read was sent. Whole
+    /// milliseconds; fractions are cut off.
+    Bounded(Duration),
+    /// Whatever the asked replica has applied.
+    Eventual,
+}
+
+/// What a replica does when it can't give what was asked right now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnUnmet {
+    /// Waits for it, up to the call's deadline.
+    #[default]
+    Wait,
+    /// Refuses with a hint where to go; the client follows it.
+    Redirect,
+    /// Refuses with [`ErrorKind::TooStale`](crate::ErrorKind::TooStale) and the age that could be
+    /// offered.
+    Fail,
+    /// Answers all the same; the header says how old the answer may be.
+    ServeAndMark,
+}
+
+/// How fresh an answer must be, and what if it can't.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Consistency {
+    level: Level,
+    at_least: Vec<Position>,
+    on_unmet: OnUnmet,
+}
+
+impl Consistency {
+    /// Of a level, waiting when it can't be had at once.
+    #[must_use]
+    pub fn new(level: Level) -> Self {
+        Self { level, ..Self::default() }
+    }
+
+    /// [`Level::Linearizable`].
+    #[must_use]
+    pub fn linearizable() -> Self {
+        Self::new(Level::Linearizable)
+    }
+
+    /// [`Level::Bounded`].
+    #[must_use]
+    pub fn bounded(max_staleness: Duration) -> Self {
+        Self::new(Level::Bounded(max_staleness))
+    }
+
+    /// [`Level::Eventual`].
+    #[must_use]
+    pub fn eventual() -> Self {
+        Self::new(Level::Eventual)
+    }
+
+    /// The answer reflects at least `position`, too: read your writes, monotonic reads. May be
+    /// given several times (one position a group suffices).
+    #[must_use]
+    pub fn at_least(mut self, position: Position) -> Self {
+        self.at_least.push(position);
+        self
+    }
+
+    /// What a replica does when it can't give this.
+    #[must_use]
+    pub fn on_unmet(mut self, on_unmet: OnUnmet) -> Self {
+        self.on_unmet = on_unmet;
+        self
+    }
+
+    /// The level.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    pub(crate) fn fails_when_unmet(&self) -> bool {
+        self.on_unmet == OnUnmet::Fail
+    }
+
+    pub(crate) fn to_wire(&self) -> wire::Consistency {
+        let (level, max_staleness_ms) = match self.level {
+            Level::Linearizable => (wire::Level::Linearizable, None),
+            Level::Bounded(bound) => {
+                let ms = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
+                (wire::Level::Bounded, Some(ms))
+            }
+            Level::Eventual => (wire::Level::Eventual, None),
+        };
+        let on_unmet = match self.on_unmet {
+            OnUnmet::Wait => wire::OnUnmet::Wait,
+            OnUnmet::Redirect => wire::OnUnmet::Redirect,
+            OnUnmet::Fail => wire::OnUnmet::Fail,
+            OnUnmet::ServeAndMark => wire::OnUnmet::ServeAndMark,
+        };
+        wire::Consistency {
+            level: level.into(),
+            max_staleness_ms,
+            at_least: self.at_least.iter().map(|p| p.as_bytes().clone()).collect(),
+            on_unmet: on_unmet.into(),
+        }
+    }
+}

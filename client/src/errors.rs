@@ -1,0 +1,438 @@
+//! What can go wrong, in one type that says what to do about it.
+//!
+//! Servers say all of it themselves (`quorate.v1.ErrorDetail`, packed in the `google.rpc.Status`
+//! of a failed call). A failure without that detail comes from something in between: a broken
+//! connection, a proxy. It is [`ErrorKind::Unavailable`], and its effect depends on whether the
+//! request was a write that may have reached a node.
+
+use std::{error::Error as StdError, fmt, time::Duration};
+
+use prost::Message;
+use quorate_proto::v1 as wire;
+use tonic::{Code, Status};
+
+pub use quorate_proto::v1::Stamp;
+
+/// Type URL of the detail inside `google.rpc.Status`.
+const DETAIL_TYPE: &str = "type.googleapis.com/quorate.v1.ErrorDetail";
+
+/// Short for a result with an [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What became of a failed call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Effect {
+    /// It changed nothing and never will.
+    None,
+    /// It, or an earlier attempt of it, took effect.
+    Applied,
+    /// It may have taken effect, or may still.
+    Unknown,
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])+ $name:ident = $text:literal,)+) => {
+        /// What was wrong.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum ErrorKind {
+            $($(#[$doc])+ $name,)+
+        }
+
+        impl ErrorKind {
+            /// The kind's name on the wire, without its prefix, e.g. `NOT_LEADER`.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)+
+                }
+            }
+
+            fn from_wire(kind: wire::ErrorKind) -> Option<Self> {
+                match kind {
+                    wire::ErrorKind::Unspecified => None,
+                    $(wire::ErrorKind::$name => Some(Self::$name),)+
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// The request is malformed or over a limit; [`Error::limit`] names it.
+    Invalid = "INVALID",
+    /// No log has this name.
+    LogNotFound = "LOG_NOT_FOUND",
+    /// The name is taken.
+    LogExists = "LOG_EXISTS",
+    /// The name now belongs to another log: it was deleted and created again.
+    LogRecreated = "LOG_RECREATED",
+    /// The expected offset is not the log's next one; [`Error::next_offset`] says what is.
+    OffsetMismatch = "OFFSET_MISMATCH",
+    /// A lower writer epoch than the log's, or none on a fenced log.
+    Fenced = "FENCED",
+    /// A higher writer epoch than was ever granted, or an epoch on a log that was never fenced.
+    EpochNotGranted = "EPOCH_NOT_GRANTED",
+    /// The sequence is ahead of the next one expected ([`Error::next_sequence`]).
+    SequenceGap = "SEQUENCE_GAP",
+    /// Was appended, but so long ago that the offsets are forgotten. [`Error::next_sequence`] is
+    /// the first sequence that was not appended yet.
+    SequenceStale = "SEQUENCE_STALE",
+    /// The same sequence was appended with other bytes.
+    SequenceReused = "SEQUENCE_REUSED",
+    /// A sequence above 0 of a producer that the log does not know (never seen, or expired).
+    ProducerUnknown = "PRODUCER_UNKNOWN",
+    /// The log remembers as many producers as it can.
+    TooManyProducers = "TOO_MANY_PRODUCERS",
+    /// Below the trim point ([`Error::start_offset`]).
+    Trimmed = "TRIMMED",
+    /// Beyond the end ([`Error::next_offset`]).
+    OutOfRange = "OUT_OF_RANGE",
+    /// The parts of an atomic append live in different groups.
+    CrossGroup = "CROSS_GROUP",
+    /// The node is not the leader; [`Error::leader`] says who is, if known.
+    NotLeader = "NOT_LEADER",
+    /// No quorum or no node could be reached, or the answer was lost.
+    Unavailable = "UNAVAILABLE",
+    /// Over a bound on memory or on requests in flight.
+    ResourceExhausted = "RESOURCE_EXHAUSTED",
+    /// The asked staleness bound can't be met; [`Error::age`] is what could be offered.
+    TooStale = "TOO_STALE",
+    /// A position token of another cluster, log incarnation or lost history, or a malformed one.
+    BadPosition = "BAD_POSITION",
+    /// The deadline came first.
+    Deadline = "DEADLINE",
+    /// The node is stopping or has taken itself out of service.
+    ShuttingDown = "SHUTTING_DOWN",
+    /// Damaged data was found, by a node or by this client, and is not handed out.
+    Corrupt = "CORRUPT",
+    /// The node, or this version of it, does not offer what was asked.
+    Unsupported = "UNSUPPORTED",
+    /// A fault inside a node or this client.
+    Internal = "INTERNAL",
+}
+
+/// Who leads, according to a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leader {
+    /// The leader's node id.
+    pub node_id: u64,
+    /// Its address for clients, e.g. `http://127.0.0.1:7101`.
+    pub address: String,
+    /// The term it leads.
+    pub term: u64,
+}
+
+impl Leader {
+    /// `None` for a hint without an address, which can't be followed.
+    pub(crate) fn from_wire(hint: wire::LeaderHint) -> Option<Self> {
+        let wire::LeaderHint { node_id, address, term } = hint;
+        (!address.is_empty()).then_some(Self { node_id, address, term })
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Inner {
+    kind: ErrorKind,
+    retryable: bool,
+    effect: Effect,
+    message: String,
+    leader: Option<Leader>,
+    retry_after: Duration,
+    limit: Option<(String, u64)>,
+    start_offset: Option<u64>,
+    next_offset: Option<u64>,
+    writer_epoch: Option<u64>,
+    next_sequence: Option<u64>,
+    age: Option<Duration>,
+    stamp: Option<Stamp>,
+    endpoint: Option<String>,
+    /// The connection itself failed, as opposed to an answer that says no.
+    broken: bool,
+}
+
+/// A failed call: what was wrong, whether it took effect, whether trying again makes sense.
+#[derive(Clone)]
+pub struct Error(Box<Inner>);
+
+impl Error {
+    pub(crate) fn new(
+        kind: ErrorKind,
+        retryable: bool,
+        effect: Effect,
+        message: impl Into<String>,
+    ) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            retryable,
+            effect,
+            message: message.into(),
+            leader: None,
+            retry_after: Duration::ZERO,
+            limit: None,
+            start_offset: None,
+            next_offset: None,
+            writer_epoch: None,
+            next_sequence: None,
+            age: None,
+            stamp: None,
+            endpoint: None,
+            broken: false,
+        }))
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Invalid, false, Effect::None, message)
+    }
+
+    pub(crate) fn over_limit(limit: &str, value: u64, message: impl Into<String>) -> Self {
+        let mut error = Self::invalid(message);
+        error.0.limit = Some((limit.to_owned(), value));
+        error
+    }
+
+    pub(crate) fn deadline(effect: Effect, message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Deadline, true, effect, message)
+    }
+
+    pub(crate) fn corrupt(message: impl Into<String>) -> Self {
+        // Another replica may have an undamaged copy.
+        Self::new(ErrorKind::Corrupt, true, Effect::None, message)
+    }
+
+    /// The connection was lost. `effect` is unknown when a write may have been on it.
+    pub(crate) fn broken(effect: Effect, message: impl Into<String>) -> Self {
+        let mut error = Self::new(ErrorKind::Unavailable, true, effect, message);
+        error.0.broken = true;
+        error
+    }
+
+    /// From the detail that a node sent.
+    #[must_use]
+    pub fn from_detail(detail: wire::ErrorDetail) -> Self {
+        let effect = match detail.effect() {
+            wire::Effect::None => Effect::None,
+            wire::Effect::Applied => Effect::Applied,
+            // A node that does not say can't be trusted to have done nothing.
+            wire::Effect::Unknown | wire::Effect::Unspecified => Effect::Unknown,
+        };
+        // A kind of a newer version: its flags still say what to do.
+        let kind = wire::ErrorKind::try_from(detail.kind)
+            .ok()
+            .and_then(ErrorKind::from_wire)
+            .unwrap_or(ErrorKind::Internal);
+        Self(Box::new(Inner {
+            kind,
+            retryable: detail.retryable,
+            effect,
+            message: detail.message,
+            leader: detail.leader.and_then(Leader::from_wire),
+            retry_after: Duration::from_millis(detail.retry_after_ms),
+            limit: (!detail.limit.is_empty()).then_some((detail.limit, detail.limit_value)),
+            start_offset: detail.start_offset,
+            next_offset: detail.next_offset,
+            writer_epoch: detail.writer_epoch,
+            next_sequence: detail.next_sequence,
+            age: detail.age_ms.map(Duration::from_millis),
+            stamp: detail.stamp,
+            endpoint: None,
+            broken: false,
+        }))
+    }
+
+    /// From a failed call. `write` says whether the call would have changed something.
+    #[must_use]
+    pub fn from_status(status: &Status, write: bool) -> Self {
+        if let Some(detail) = detail_of(status) {
+            return Self::from_detail(detail);
+        }
+        let effect = match write && !never_sent(status) {
+            true => Effect::Unknown,
+            false => Effect::None,
+        };
+        let message = describe(status);
+        match status.code() {
+            Code::Unimplemented => Self::new(ErrorKind::Unsupported, false, Effect::None, message),
+            Code::Unauthenticated | Code::PermissionDenied => {
+                Self::new(ErrorKind::Invalid, false, Effect::None, message)
+            }
+            // Our own timer, or one in between; tonic calls its own CANCELLED.
+            Code::DeadlineExceeded | Code::Cancelled => Self::deadline(effect, message),
+            _ => Self::broken(effect, message),
+        }
+    }
+
+    /// What was wrong.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// Whether the same call may succeed later or elsewhere. With [`Effect::Unknown`] a repetition
+    /// may also take effect twice, unless it carries a producer sequence.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        self.0.retryable
+    }
+
+    /// What became of the call.
+    #[must_use]
+    pub fn effect(&self) -> Effect {
+        self.0.effect
+    }
+
+    /// What was wrong and what to do, for people.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// Who leads, if the node knew.
+    #[must_use]
+    pub fn leader(&self) -> Option<&Leader> {
+        self.0.leader.as_ref()
+    }
+
+    /// Wait at least this long before a retry; zero when the node has no wish.
+    #[must_use]
+    pub fn retry_after(&self) -> Duration {
+        self.0.retry_after
+    }
+
+    /// Name and value of the limit that was exceeded.
+    #[must_use]
+    pub fn limit(&self) -> Option<(&str, u64)> {
+        self.0.limit.as_ref().map(|(name, value)| (name.as_str(), *value))
+    }
+
+    /// The log's first readable offset.
+    #[must_use]
+    pub fn start_offset(&self) -> Option<u64> {
+        self.0.start_offset
+    }
+
+    /// The log's next offset.
+    #[must_use]
+    pub fn next_offset(&self) -> Option<u64> {
+        self.0.next_offset
+    }
+
+    /// The log's current writer epoch.
+    #[must_use]
+    pub fn writer_epoch(&self) -> Option<u64> {
+        self.0.writer_epoch
+    }
+
+    /// The producer's next sequence according to the log.
+    #[must_use]
+    pub fn next_sequence(&self) -> Option<u64> {
+        self.0.next_sequence
+    }
+
+    /// The age that could have been offered.
+    #[must_use]
+    pub fn age(&self) -> Option<Duration> {
+        self.0.age
+    }
+
+    /// Where in the group's history a refusal was decided; absent for errors that were not.
+    #[must_use]
+    pub fn stamp(&self) -> Option<&Stamp> {
+        self.0.stamp.as_ref()
+    }
+
+    /// The node that was asked last.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<&str> {
+        self.0.endpoint.as_deref()
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.0.broken
+    }
+
+    pub(crate) fn at(mut self, endpoint: &str) -> Self {
+        self.0.endpoint = Some(endpoint.to_owned());
+        self
+    }
+
+    pub(crate) fn with_effect(mut self, effect: Effect) -> Self {
+        self.0.effect = effect;
+        self
+    }
+
+    pub(crate) fn with_message(mut self, message: String) -> Self {
+        self.0.message = message;
+        self
+    }
+
+    /// What the call as a whole came to, when an earlier attempt of it ended unknown. One refusal
+    /// clears that doubt: repetitions are recognised before the writer epoch is looked at, and
+    /// epochs only rise, so a *producer's* append that was judged FENCED was not appended before
+    /// and can't be later.
+    pub(crate) fn after_unknown(self, earlier_unknown: bool, producer: bool) -> Self {
+        let cleared = producer && self.kind() == ErrorKind::Fenced && self.stamp().is_some();
+        match self.effect() {
+            Effect::None if earlier_unknown && !cleared => self.with_effect(Effect::Unknown),
+            _ => self,
+        }
+    }
+}
+
+fn detail_of(status: &Status) -> Option<wire::ErrorDetail> {
+    let packed = tonic_types::pb::Status::decode(status.details()).ok()?;
+    let any = packed.details.iter().find(|any| any.type_url == DETAIL_TYPE)?;
+    wire::ErrorDetail::decode(any.value.as_slice()).ok()
+}
+
+/// Whether the connection was never made, so that nothing can have arrived.
+fn never_sent(status: &Status) -> bool {
+    let mut cause: Option<&(dyn StdError + 'static)> = status.source();
+    while let Some(error) = cause {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// The status and its innermost cause, which is the part that tells something.
+fn describe(status: &Status) -> String {
+    let mut innermost = None;
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        innermost = Some(error.to_string());
+        cause = error.source();
+    }
+    match innermost {
+        Some(cause) if cause != status.message() => format!("{}: {cause}", status.message()),
+        _ if status.message().is_empty() => status.code().description().to_owned(),
+        _ => status.message().to_owned(),
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.message)?;
+        if let Some(endpoint) = &self.0.endpoint {
+            write!(f, " (from {endpoint})")?;
+        }
+        if self.0.effect == Effect::Unknown {
+            write!(f, " [effect unknown]")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl StdError for Error {}
+
+#[cfg(test)]
+#[path = "errors_tests.rs"]
+mod tests;

@@ -1,0 +1,192 @@
+//! A stream of read responses that is opened again, elsewhere, when it breaks. What to ask for
+//! then is the owner's business; when to give up is decided here.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use quorate_proto::v1::{self as wire, ReadResponse};
+
+use crate::{
+    client::{Call, Client, First},
+    errors::{Error, ErrorKind, Result},
+    logs::present,
+    retry,
+    runtime::{self, Instant},
+    transport::{Answers, Endpoint},
+};
+
+/// What to ask a node for.
+#[derive(Clone, Debug)]
+pub(crate) enum Ask {
+    Read(wire::ReadRequest),
+    Tail(wire::TailRequest),
+}
+
+impl Ask {
+    fn rpc(&self) -> &'static str {
+        match self {
+            Self::Read(_) => "Read",
+            Self::Tail(_) => "Tail",
+        }
+    }
+}
+
+/// An open stream, or what is needed to open it again.
+pub(crate) struct Feed {
+    client: Client,
+    log: String,
+    endpoint: Endpoint,
+    stream: Option<Answers<ReadResponse>>,
+    /// Silence longer than this is a broken stream.
+    idle: Duration,
+    too_stale_is_final: bool,
+    /// How long to try to repair it; `None`: for ever.
+    patience: Option<Duration>,
+    /// Why, since when, and after how many attempts the stream is not open.
+    failure: Option<Error>,
+    broken_since: Option<Instant>,
+    attempt: u32,
+}
+
+impl Feed {
+    /// Opens the stream and waits for its first message, whose header says what is being read.
+    pub(crate) async fn open(
+        client: &Client,
+        log: &str,
+        first: First,
+        ask: &Ask,
+        too_stale_is_final: bool,
+        idle: Duration,
+        patience: Option<Duration>,
+    ) -> Result<(Self, wire::ReadHeader, ReadResponse)> {
+        let call = Call { too_stale_is_final, ..Call::read(ask.rpc(), log, first) };
+        let ((stream, header, first), endpoint) = client
+            .call(call, |transport, to, timeout| {
+                let ask = ask.clone();
+                async move { begin(&*transport, &to, ask, timeout).await }
+            })
+            .await?;
+        let feed = Self {
+            client: client.clone(),
+            log: log.to_owned(),
+            endpoint,
+            stream: Some(stream),
+            idle,
+            too_stale_is_final,
+            patience,
+            failure: None,
+            broken_since: None,
+            attempt: 0,
+        };
+        feed.client.learn(log, &header);
+        Ok((feed, header, first))
+    }
+
+    /// The node that serves it now, or did last.
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// The next message; `None` when the stream ended without an error. Opens the stream again
+    /// where needed, asking for `ask()`. May be dropped and called again at any time.
+    pub(crate) async fn next(&mut self, ask: impl Fn() -> Ask) -> Result<Option<ReadResponse>> {
+        loop {
+            let Some(stream) = &mut self.stream else {
+                match self.reopen(ask()).await {
+                    Ok(message) => return Ok(Some(message)),
+                    Err(error) => self.broke(error)?,
+                }
+                continue;
+            };
+            match runtime::timeout(self.idle, stream.next()).await {
+                Some(Some(Ok(message))) => {
+                    // The first message of a reopened stream proves little (see `reopen`); a header
+                    // on a stream that lives is as good as a record.
+                    if let Some(header) = &message.header {
+                        self.client.learn(&self.log, header);
+                        self.progressed();
+                    }
+                    return Ok(Some(message));
+                }
+                Some(Some(Err(error))) => self.broke(error)?,
+                Some(None) => return Ok(None),
+                None => {
+                    let silence = format!("nothing came for {} ms", self.idle.as_millis());
+                    let error = Error::broken(crate::Effect::None, silence);
+                    self.broke(error.at(self.endpoint.as_str()))?;
+                }
+            }
+        }
+    }
+
+    /// The owner got on: what comes now is a new failure.
+    pub(crate) fn progressed(&mut self) {
+        self.attempt = 0;
+        self.broken_since = None;
+    }
+
+    /// Notes a failure, or returns it when it is final.
+    pub(crate) fn broke(&mut self, error: Error) -> Result<()> {
+        self.stream = None;
+        let since = *self.broken_since.get_or_insert_with(runtime::now);
+        // Reached only when resuming what was there before: this replica is behind the last one.
+        let behind = error.kind() == ErrorKind::OutOfRange;
+        let stale = error.kind() == ErrorKind::TooStale;
+        let in_time = self.patience.is_none_or(|patience| since.elapsed() < patience);
+        let repairable = error.is_retryable() && !(stale && self.too_stale_is_final) || behind;
+        if self.client.pinned().is_some() || !in_time || !repairable {
+            return Err(error);
+        }
+        tracing::debug!(log = self.log, endpoint = %self.endpoint, %error, "a read stream broke");
+        self.failure = Some(error);
+        Ok(())
+    }
+
+    async fn reopen(&mut self, ask: Ask) -> Result<ReadResponse> {
+        if let Some(error) = self.failure.clone() {
+            let pause = self.client.pause(self.attempt, &error);
+            runtime::sleep(pause).await;
+            // Not before: a caller who drops us in the pause finds the failure again.
+            let target = retry::target(&error);
+            self.endpoint = self.client.next(&self.log, &self.endpoint, &error, target);
+            self.failure = None;
+            self.attempt += 1;
+        }
+        let transport = self.client.shared.transport.clone();
+        let timeout = self.client.timeout().min(self.idle);
+        let (stream, header, first) = begin(&*transport, &self.endpoint, ask, timeout).await?;
+        tracing::debug!(log = self.log, endpoint = %self.endpoint, "a read stream is resumed");
+        self.client.learn(&self.log, &header);
+        self.stream = Some(stream);
+        Ok(first)
+    }
+}
+
+async fn begin(
+    transport: &dyn crate::Transport,
+    to: &Endpoint,
+    ask: Ask,
+    timeout: Duration,
+) -> Result<(Answers<ReadResponse>, wire::ReadHeader, ReadResponse)> {
+    let began = async {
+        let mut stream = match ask {
+            Ask::Read(request) => transport.read(to, request, timeout).await?,
+            Ask::Tail(request) => transport.tail(to, request, timeout).await?,
+        };
+        match stream.next().await {
+            Some(Ok(first)) => {
+                let header = present(first.header.clone(), "header")?;
+                Ok((stream, header, first))
+            }
+            Some(Err(error)) => Err(error),
+            None => {
+                let message = "the stream ended before its header";
+                Err(Error::broken(crate::Effect::None, message).at(to.as_str()))
+            }
+        }
+    };
+    runtime::timeout(timeout, began).await.unwrap_or_else(|| {
+        let message = format!("no answer within {} ms", timeout.as_millis());
+        Err(Error::deadline(crate::Effect::None, message).at(to.as_str()))
+    })
+}

@@ -1,0 +1,264 @@
+//! Following a log: what is there, then what comes, across broken streams, without a gap and
+//! without a repetition.
+
+use std::time::Duration;
+
+use quorate_proto::v1::{self as wire, ReadHeader};
+
+use crate::{
+    client::Client,
+    consistency::Consistency,
+    cursor::{Cursor, Start},
+    errors::{Error, Result},
+    feed::{Ask, Feed},
+    logs::first_for,
+    position::Position,
+    stored::ReadBatch,
+    transport::Endpoint,
+};
+
+/// Default of [`Tail::header_interval`].
+const HEADER_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Headers missed in a row before a stream counts as broken.
+const MISSED_HEADERS: u32 = 4;
+
+/// ... but never sooner than this: a node may be busy for a while.
+const MIN_IDLE: Duration = Duration::from_secs(3);
+
+/// Default of [`Tail::patience`].
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A tail to be; from [`Client::tail`]. Begins at the end of the log unless told otherwise.
+#[derive(Clone, Debug)]
+#[must_use = "nothing is followed before `open`"]
+pub struct Tail {
+    client: Client,
+    log: String,
+    start: Start,
+    consistency: Consistency,
+    incarnation: Option<u64>,
+    header_interval: Duration,
+    patience: Option<Duration>,
+    verify: bool,
+}
+
+impl Client {
+    /// Follows a log: `client.tail("log").from_offset(0).open().await?`.
+    pub fn tail(&self, log: &str) -> Tail {
+        Tail {
+            client: self.clone(),
+            log: log.to_owned(),
+            start: Start::Default,
+            consistency: Consistency::default(),
+            incarnation: None,
+            header_interval: HEADER_INTERVAL,
+            patience: Some(PATIENCE),
+            verify: true,
+        }
+    }
+}
+
+impl Tail {
+    /// Begins at this offset.
+    pub fn from_offset(mut self, offset: u64) -> Self {
+        self.start = Start::Offset(offset);
+        self
+    }
+
+    /// Begins at the first record with this timestamp or a later one.
+    pub fn from_timestamp_ms(mut self, timestamp_ms: u64) -> Self {
+        self.start = Start::TimestampMs(timestamp_ms);
+        self
+    }
+
+    /// Begins with the last `n` records.
+    pub fn last(mut self, n: u64) -> Self {
+        self.start = Start::Last(n);
+        self
+    }
+
+    /// How fresh the headers must prove it to be. Default: linearizable. Records themselves come
+    /// as soon as the replica has applied them, at every level.
+    pub fn consistency(mut self, consistency: Consistency) -> Self {
+        self.consistency = consistency;
+        self
+    }
+
+    /// Only this incarnation of the log.
+    pub fn incarnation(mut self, incarnation: u64) -> Self {
+        self.incarnation = Some(incarnation);
+        self
+    }
+
+    /// A header at least this often, also when nothing is appended. Default: 1 s.
+    pub fn header_interval(mut self, interval: Duration) -> Self {
+        self.header_interval = interval;
+        self
+    }
+
+    /// How long a broken stream is tried to be resumed before that is an error; `None`: for ever.
+    /// Default: 60 s.
+    pub fn patience(mut self, patience: Option<Duration>) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// From this node and no other; a broken stream is an error then.
+    pub fn at(mut self, endpoint: &Endpoint) -> Self {
+        self.client = self.client.pinned_to(endpoint);
+        self
+    }
+
+    /// How long the beginning may take. Default: the client's.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.client = self.client.with_timeout(timeout);
+        self
+    }
+
+    /// Whether batches are checked against their CRC32C. Default: yes.
+    pub fn verify_checksums(mut self, verify: bool) -> Self {
+        self.verify = verify;
+        self
+    }
+
+    /// Begins to follow.
+    ///
+    /// # Errors
+    /// [`LogNotFound`](crate::ErrorKind::LogNotFound), [`Trimmed`](crate::ErrorKind::Trimmed),
+    /// [`OutOfRange`](crate::ErrorKind::OutOfRange), or the consistency can't be had in time.
+    pub async fn open(self) -> Result<Tailer> {
+        let interval_ms = u64::try_from(self.header_interval.as_millis()).unwrap_or(u64::MAX);
+        let request = wire::TailRequest {
+            log: self.log.clone(),
+            from: self.start.to_wire(),
+            consistency: Some(self.consistency.to_wire()),
+            incarnation: self.incarnation,
+            // 0 would mean the node's default.
+            header_interval_ms: interval_ms.max(1),
+        };
+        let (feed, header, first) = Feed::open(
+            &self.client,
+            &self.log,
+            first_for(&self.consistency),
+            &Ask::Tail(request.clone()),
+            self.consistency.fails_when_unmet(),
+            self.header_interval.saturating_mul(MISSED_HEADERS).max(MIN_IDLE),
+            self.patience,
+        )
+        .await?;
+        let mut cursor = Cursor::new(self.start.resolve(&header, header.next_offset), self.verify);
+        cursor.push(first.batches);
+        Ok(Tailer {
+            feed,
+            cursor,
+            request,
+            consistency: self.consistency,
+            unread_header: Some(header.clone()),
+            header,
+            failed: None,
+        })
+    }
+}
+
+/// What a [`Tailer`] yields.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum TailEvent {
+    /// Records, in order.
+    Batch(ReadBatch),
+    /// How fresh the tail is now, at least every header interval: a quiet log proves by it that
+    /// there is nothing new.
+    Header(ReadHeader),
+}
+
+/// A log being followed.
+pub struct Tailer {
+    feed: Feed,
+    cursor: Cursor,
+    request: wire::TailRequest,
+    consistency: Consistency,
+    header: ReadHeader,
+    unread_header: Option<ReadHeader>,
+    failed: Option<Error>,
+}
+
+impl Tailer {
+    /// The newest header.
+    #[must_use]
+    pub fn header(&self) -> &ReadHeader {
+        &self.header
+    }
+
+    /// The offset of the record that comes next: where a later tail can go on. `None` as long as
+    /// nothing came of a tail that began at a timestamp.
+    #[must_use]
+    pub fn next_offset(&self) -> Option<u64> {
+        self.cursor.next_offset()
+    }
+
+    /// The node that serves it.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        self.feed.endpoint()
+    }
+
+    /// What comes next. May be dropped while waiting without losing anything.
+    ///
+    /// # Errors
+    /// [`Trimmed`](crate::ErrorKind::Trimmed) (the log was trimmed beyond where this tail stood),
+    /// [`LogNotFound`](crate::ErrorKind::LogNotFound) and
+    /// [`LogRecreated`](crate::ErrorKind::LogRecreated) (it was deleted), or the stream broke and
+    /// could not be resumed in time. All of these are final: later calls return them again.
+    pub async fn next(&mut self) -> Result<TailEvent> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let event = self.step().await;
+        if let Err(error) = &event {
+            self.failed = Some(error.clone());
+        }
+        event
+    }
+
+    async fn step(&mut self) -> Result<TailEvent> {
+        loop {
+            if let Some(header) = self.unread_header.take() {
+                return Ok(TailEvent::Header(header));
+            }
+            match self.cursor.pop() {
+                Ok(Some(batch)) => {
+                    self.feed.progressed();
+                    return Ok(TailEvent::Batch(batch));
+                }
+                Ok(None) => {}
+                Err(error) => self.feed.broke(error.at(self.feed.endpoint().as_str()))?,
+            }
+            let Self { feed, cursor, request, consistency, header, .. } = self;
+            let resume = || {
+                let mut request = request.clone();
+                if let Some(next) = cursor.next_offset() {
+                    request.from = Start::Offset(next).to_wire();
+                }
+                // Never back behind what was seen.
+                let seen = Position::from_bytes(header.position.clone());
+                request.consistency = Some(consistency.clone().at_least(seen).to_wire());
+                request.incarnation = Some(header.incarnation);
+                Ask::Tail(request)
+            };
+            match feed.next(resume).await? {
+                Some(message) => {
+                    self.cursor.push(message.batches);
+                    if let Some(header) = message.header {
+                        self.header = header.clone();
+                        self.unread_header = Some(header);
+                    }
+                }
+                None => {
+                    let error = Error::broken(crate::Effect::None, "the node ended the tail");
+                    feed.broke(error.at(feed.endpoint().as_str()))?;
+                }
+            }
+        }
+    }
+}
