@@ -1,1 +1,44 @@
-//! quorate-cluster
+//! What an operator touches: the command `quorate`.
+//!
+//! Reading order: [`args`] (what may be typed), [`commands`] (one file per command, they only talk
+//! to the SDK), [`input`] (bytes to batches, pure), [`output`] (tables, units, progress), [`exit`]
+//! (how it ends). `args`, `input` and `output` know nothing of the network.
+//!
+//! Not here: anything a server does, and any knowledge of leaders and retries, which is the SDK's.
+//! The exceptions are `commands::bench`, which also measures calls below the SDK and another
+//! system (etcd) with the same load generator, and for that speaks gRPC itself.
+
+pub mod args;
+pub mod commands;
+pub mod encode;
+pub mod endpoints;
+pub mod exit;
+pub mod input;
+pub mod output;
+
+use std::ffi::OsString;
+
+use clap::Parser;
+
+use crate::{args::Cli, exit::Exit, output::Output};
+
+/// Parses the command line, does what it says, and tells how the process should end.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // `--help` and `--version` come this way too, and go to stdout. There is nobody to
+            // tell when the terminal is gone.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Ok };
+        }
+    };
+    let output = Output::new(cli.global.output, cli.global.color);
+    match commands::run(cli, output) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            output.fail(&failure);
+            failure.exit
+        }
+    }
+}

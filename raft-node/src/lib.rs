@@ -1,10 +1,13 @@
 //! The machinery that replicates logs.
 pub mod api;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod crash;
 pub mod gate;
 pub mod log_store;
 pub mod membership;
+pub mod node;
 pub mod observe;
 pub mod peer;
 pub mod raft;

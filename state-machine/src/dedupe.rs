@@ -76,7 +76,7 @@ impl Head {
     #[must_use]
     pub fn place(&self, sequence: Sequence) -> Place {
         assert!(sequence.0 < self.next, "only what was appended has a place");
-        if sequence.0 + PRODUCER_WINDOW < self.next {
+        if self.next - sequence.0 > PRODUCER_WINDOW {
             return Place::Forgotten;
         }
         let position = (sequence.0 % CHUNK) as usize;

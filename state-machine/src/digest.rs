@@ -12,8 +12,14 @@ fn of(hasher: &Xxh3) -> Digest {
     Digest(hasher.digest128().to_be_bytes())
 }
 
-/// The group's digest behind an entry: `decided` is what its commands came to, with the rows of the
-/// logs they touched.
+/// Of some bytes on their own.
+#[must_use]
+pub fn of_bytes(bytes: &[u8]) -> Digest {
+    Digest(xxh3_128(bytes).to_be_bytes())
+}
+
+/// The group's digest behind an entry: `decided` is what its commands asked and came to, with the
+/// rows of the logs they changed.
 #[must_use]
 pub fn of_entry(before: Digest, at: LogPoint, decided: &[u8]) -> Digest {
     let mut hasher = Xxh3::new();

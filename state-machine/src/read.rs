@@ -250,10 +250,16 @@ impl<V: View> Reader<V> {
             };
             let (header, at) =
                 PartHeader::parse(value).map_err(|e| ViewError::corrupt(what(), e.0))?;
-            let first = (key.last_offset.0 + 1)
-                .checked_sub(u64::from(header.count))
+            let behind = key
+                .last_offset
+                .0
+                .checked_add(1)
                 .map(Offset)
-                .ok_or_else(|| ViewError::corrupt(what(), "it has more records than offsets"))?;
+                .ok_or_else(|| ViewError::corrupt(what(), "no record has that offset"))?;
+            let first =
+                behind.0.checked_sub(u64::from(header.count)).map(Offset).ok_or_else(|| {
+                    ViewError::corrupt(what(), "it has more records than offsets")
+                })?;
             if first > next || (next > from && first < next) {
                 return Err(ViewError::corrupt(
                     what(),
@@ -263,7 +269,7 @@ impl<V: View> Reader<V> {
             if first >= to {
                 return Ok(ControlFlow::Break(()));
             }
-            next = Offset(key.last_offset.0 + 1);
+            next = behind;
             let flow = visit(key, header, first, &value[at..])?;
             Ok(if next >= to { ControlFlow::Break(()) } else { flow })
         };
@@ -308,7 +314,7 @@ impl<V: View> Reader<V> {
             if key.timestamp >= time {
                 high = middle;
             } else {
-                low = Offset(key.last_offset.0 + 1);
+                low = Offset(key.last_offset.0.saturating_add(1));
             }
         }
         Ok((low < log.next_offset).then_some(low))

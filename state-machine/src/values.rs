@@ -30,7 +30,9 @@ pub struct GroupMeta {
 }
 
 impl GroupMeta {
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    /// The stored form.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
         out.push(FORMAT);
         put_option(&mut out, self.applied.map(|p| p.term.0));
@@ -129,7 +131,9 @@ impl LogMeta {
         }
     }
 
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    /// The stored form.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(80);
         self.encode_to(&mut out);
         out
@@ -205,7 +209,9 @@ pub struct MarkedLog {
 }
 
 impl DigestMark {
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    /// The stored form.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(24 + self.logs.len() * 64);
         out.push(FORMAT);
         out.extend_from_slice(&self.digest.0);

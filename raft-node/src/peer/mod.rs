@@ -31,6 +31,7 @@ mod append_stream;
 pub mod book;
 mod channel;
 pub mod client;
+pub mod contact;
 mod control_lane;
 pub mod disk;
 pub mod endpoint;

@@ -113,6 +113,12 @@ pub(super) fn trim<V: View>(
             })?;
             batch.bytes_before
         };
+        if trimmed > log.total_bytes {
+            return Err(ViewError::corrupt(
+                format!("log {name:?}"),
+                format!("the batch of offset {before} counts more bytes than the log"),
+            ));
+        }
         session.delete_batches(log.incarnation, log.start_offset, before);
         log.trimmed_bytes = trimmed;
         log.start_offset = before;

@@ -16,6 +16,7 @@ use bytes::Bytes;
 
 use self::session::Session;
 use crate::{
+    digest,
     entry::{CommandView, EntryView},
     outcome::{Accepted, Outcome, Refused},
     types::{LogPoint, Offset, TimestampMs},
@@ -66,7 +67,10 @@ fn entry<V: View>(
             Ok(entry) => {
                 outcomes.reserve_exact(entry.len());
                 session.raise_log_time(entry.timestamp());
-                for (position, command) in entry.commands().enumerate() {
+                session.fold(&entry.timestamp().0.to_le_bytes());
+                for (position, content) in entry.contents().enumerate() {
+                    let command = entry.decode(content);
+                    fold_command(session, content, command.as_ref().ok());
                     let context = Context {
                         at: item.at,
                         position: u16::try_from(position).expect("an entry counts in 16 bits"),
@@ -81,6 +85,7 @@ fn entry<V: View>(
             }
             // The judgement depends on the entry's bytes alone, so every replica comes to it.
             Err(why) => {
+                fold_command(session, payload, None);
                 let done = Done::refused(None, Refused::Undecodable(why.to_string()));
                 outcomes.push(done.outcome(session, item.at));
             }
@@ -88,6 +93,26 @@ fn entry<V: View>(
     }
     session.end(item.at);
     Ok(outcomes)
+}
+
+/// Folds what is asked, so that a replica that applied another command differs even if both were
+/// refused. Batches are in it by their checksums; the bytes of accepted ones come with their log's
+/// digest.
+fn fold_command<V>(
+    session: &mut Session<'_, V>,
+    content: &[u8],
+    command: Option<&CommandView<'_>>,
+) {
+    match command {
+        Some(CommandView::Append(parts)) => {
+            for part in parts {
+                session.fold_name(part.log);
+                session.fold(part.header_bytes());
+            }
+        }
+        Some(_) => session.fold(content),
+        None => session.fold(&digest::of_bytes(content).0),
+    }
 }
 
 /// What a command knows of its entry.
@@ -131,6 +156,14 @@ impl Done {
         session.fold(&[code]);
         session.fold(&self.next_offset.0.to_le_bytes());
         session.fold(&self.writer_epoch.map_or(0, |e| e.0).to_le_bytes());
+        if let Ok(Accepted::Appended(parts)) = &self.result {
+            // For the repeated ones: what was appended now is in its log's row.
+            for part in parts {
+                session.fold(&[u8::from(part.deduplicated)]);
+                session.fold(&part.first_offset.0.to_le_bytes());
+                session.fold(&part.timestamp.0.to_le_bytes());
+            }
+        }
         Outcome {
             at,
             next_offset: self.next_offset,

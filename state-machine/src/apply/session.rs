@@ -100,6 +100,7 @@ impl<'v, V: View> Session<'v, V> {
 
     /// Sets or removes a log's row, and folds it into the digest.
     pub(super) fn set_log(&mut self, name: &str, meta: Option<LogMeta>) {
+        self.fold_name(name);
         match &meta {
             Some(meta) => meta.encode_to(&mut self.folded),
             None => self.folded.push(0),
@@ -229,7 +230,12 @@ impl<'v, V: View> Session<'v, V> {
                     if !self.logs.contains_key(&name) {
                         logs.insert(name, meta);
                     }
-                    std::ops::ControlFlow::Continue(())
+                    // The session's own logs only add to these.
+                    if logs.len() < MAX_MARKED_LOGS {
+                        std::ops::ControlFlow::Continue(())
+                    } else {
+                        std::ops::ControlFlow::Break(())
+                    }
                 }
                 Err(why) => {
                     damage = Some(ViewError::corrupt("the row of a log", why.0));
@@ -305,7 +311,16 @@ impl<V> Session<'_, V> {
         self.folded.extend_from_slice(bytes);
     }
 
+    pub(super) fn fold_name(&mut self, name: &str) {
+        self.folded.push(u8::try_from(name.len()).expect("a name's length is one byte"));
+        self.folded.extend_from_slice(name.as_bytes());
+    }
+
     pub(super) fn end(&mut self, at: LogPoint) {
+        let GroupMeta { log_time, epoch_floor, logs, .. } = self.group;
+        for number in [log_time.0, epoch_floor, logs] {
+            self.fold(&number.to_le_bytes());
+        }
         // Once per term: what tells a position of this history from one of another.
         if self.group.applied.is_none_or(|applied| applied.term != at.term) {
             let term = Bytes::copy_from_slice(&at.term.0.to_be_bytes());

@@ -66,7 +66,37 @@ impl EntryView {
     /// The commands, in order.
     #[must_use]
     pub fn commands(&self) -> Commands<'_> {
-        Commands { entry: &self.bytes, left: &self.bytes[super::HEADER_BYTES..] }
+        Commands { entry: &self.bytes, contents: self.contents() }
+    }
+
+    /// The commands' bytes (kind and content), in order.
+    pub(crate) fn contents(&self) -> Contents<'_> {
+        Contents(&self.bytes[super::HEADER_BYTES..])
+    }
+
+    /// What one of [`Self::contents`] says.
+    pub(crate) fn decode<'a>(&'a self, content: &'a [u8]) -> Result<CommandView<'a>, Malformed> {
+        command(&self.bytes, content)
+    }
+}
+
+/// Iterates the bytes of an entry's commands.
+#[derive(Clone, Debug)]
+pub(crate) struct Contents<'a>(&'a [u8]);
+
+impl<'a> Iterator for Contents<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<Self::Item> {
+        const CHECKED: &str = "parse checked the frame";
+        if self.0.is_empty() {
+            return None;
+        }
+        let mut input = Input(self.0);
+        let length = input.u32().expect(CHECKED);
+        let content = input.bytes(length as usize).expect(CHECKED);
+        self.0 = input.0;
+        Some(content)
     }
 }
 
@@ -74,20 +104,14 @@ impl EntryView {
 #[derive(Clone, Debug)]
 pub struct Commands<'a> {
     entry: &'a Bytes,
-    left: &'a [u8],
+    contents: Contents<'a>,
 }
 
 impl<'a> Iterator for Commands<'a> {
     type Item = Result<CommandView<'a>, Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.left.is_empty() {
-            return None;
-        }
-        let mut input = Input(self.left);
-        let content = input.u32().and_then(|length| input.bytes(length as usize));
-        self.left = input.0;
-        Some(content.and_then(|content| command(self.entry, content)))
+        Some(command(self.entry, self.contents.next()?))
     }
 }
 
@@ -150,6 +174,11 @@ impl PartView<'_> {
     #[must_use]
     pub fn batch(&self) -> Bytes {
         self.stored.slice(self.batch_at..)
+    }
+
+    /// The encoded [`Self::header`].
+    pub(crate) fn header_bytes(&self) -> &[u8] {
+        &self.stored[..self.batch_at]
     }
 
     /// Bytes of the serialized batch.

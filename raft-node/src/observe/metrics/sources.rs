@@ -1,11 +1,21 @@
 //! Values that exist anyway and are only asked for when somebody scrapes.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use quorate_state_machine::types::{GroupId, LogIndex, Term};
 
 use super::{histogram::HistogramSample, process::ProcessSample, scrape::Scrape, table::Name};
-use crate::{peer::stats::PeerStats, raft::types::NodeId};
+use crate::{
+    log_store::{LogStore, SYNC_BUCKETS_US},
+    peer::stats::PeerStats,
+    raft::{
+        group::{self, Vitals},
+        types::NodeId,
+    },
+};
 
 /// Where a scrape finds the values that nobody counts on a hot path. Called off the event loop:
 /// an implementation may block for a moment, never for the network.
@@ -39,6 +49,18 @@ impl Role {
     const ALL: [Self; 5] =
         [Self::Leader, Self::Follower, Self::Candidate, Self::Learner, Self::Stopped];
 
+    /// A stopped core's last role means nothing any more.
+    #[must_use]
+    pub fn of(vitals: &Vitals) -> Self {
+        match vitals.role {
+            _ if vitals.stopped.is_some() => Self::Stopped,
+            group::Role::Leader => Self::Leader,
+            group::Role::Follower => Self::Follower,
+            group::Role::Candidate => Self::Candidate,
+            group::Role::Learner => Self::Learner,
+        }
+    }
+
     /// The label's value.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -53,7 +75,7 @@ impl Role {
 }
 
 /// One group.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct GroupSample {
     /// Which.
     pub group: GroupId,
@@ -81,6 +103,33 @@ pub struct GroupSample {
     pub matched: Vec<(NodeId, LogIndex)>,
     /// Bytes of the state's RocksDB by kind: `sst` (disk), `memtable`, `block_cache`, ...
     pub store_bytes: Vec<(&'static str, u64)>,
+}
+
+impl GroupSample {
+    /// From a group's vital signs; what they don't hold is given beside them.
+    #[must_use]
+    pub fn of(
+        group: GroupId,
+        vitals: Vitals,
+        leader_changes: u64,
+        store_bytes: Vec<(&'static str, u64)>,
+    ) -> Self {
+        Self {
+            group,
+            role: Role::of(&vitals),
+            term: vitals.term,
+            leader: vitals.leader.map(|leader| leader.id),
+            leader_changes,
+            quorum_ack_age: vitals.quorum_ack_age,
+            last_log_index: vitals.last_log_index,
+            commit_index: vitals.commit_index,
+            applied_index: vitals.applied_index,
+            purged_index: vitals.purged_index,
+            snapshot_index: vitals.snapshot_index,
+            matched: vitals.matched.into_iter().collect(),
+            store_bytes,
+        }
+    }
 }
 
 /// Admission.
@@ -111,6 +160,32 @@ pub struct LogStoreSample {
     pub segments: u64,
     /// Segments used again.
     pub recycled: u64,
+    /// Segments that had to be made while an append waited.
+    pub unprepared: u64,
+}
+
+impl LogStoreSample {
+    /// Of a running log.
+    #[must_use]
+    pub fn of(log: &LogStore) -> Self {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = log.counters();
+        let bounds = SYNC_BUCKETS_US.iter().map(|us| *us as f64 / 1e6).chain([f64::MAX]);
+        Self {
+            sync_seconds: HistogramSample {
+                buckets: bounds.zip(counters.sync_buckets.iter().map(load)).collect(),
+                sum: load(&counters.sync_us) as f64 / 1e6,
+            },
+            written_bytes: load(&counters.written_bytes),
+            payload_bytes: load(&counters.payload_bytes),
+            entries: load(&counters.entries),
+            queue_depth: log.queue_depth(),
+            disk_bytes: log.disk_bytes(),
+            segments: log.segments(),
+            recycled: load(&counters.recycled),
+            unprepared: load(&counters.unprepared),
+        }
+    }
 }
 
 pub(super) fn collect(sources: &dyn Sources, scrape: &mut Scrape) {
@@ -158,6 +233,7 @@ fn collect_log_store(log: LogStoreSample, scrape: &mut Scrape) {
     scrape.whole(Name::LogStoreDisk, &[], log.disk_bytes);
     scrape.whole(Name::LogStoreSegments, &[], log.segments);
     scrape.whole(Name::LogStoreRecycled, &[], log.recycled);
+    scrape.whole(Name::LogStoreUnprepared, &[], log.unprepared);
 }
 
 fn collect_peers(peers: &PeerStats, scrape: &mut Scrape) {

@@ -167,9 +167,11 @@ table! {
     LogStoreDisk: Gauge "quorate_log_store_disk" Bytes []
         "Disk space held by the Raft log";
     LogStoreSegments: Gauge "quorate_log_store_segments" None []
-        "Segment files in use or held ready";
+        "Segments in use";
     LogStoreRecycled: Counter "quorate_log_store_segments_recycled" None []
         "Segments that were used again";
+    LogStoreUnprepared: Counter "quorate_log_store_segments_unprepared" None []
+        "Segments that had to be made while an append waited; should stay near 0";
     PeerConnected: Counter "quorate_peer_connected" None []
         "Connections to other nodes that came up, all lanes and peers together";
     PeerBroken: Counter "quorate_peer_broken" None []

@@ -11,7 +11,11 @@ use super::{
     sources::{AdmissionSample, GroupSample, LogStoreSample, Role, Sources},
     table::{Kind, TABLE, Unit},
 };
-use crate::peer::stats::PeerStats;
+use crate::{
+    log_store::{LogStore, Options, VoteRecord},
+    peer::stats::PeerStats,
+    raft::{self, group::Vitals},
+};
 
 /// A node that leads group 0 and follows in group 1.
 #[derive(Default)]
@@ -140,6 +144,48 @@ fn what_went_in_comes_out() {
     }
     assert!(!text.contains(r#"quorum_ack_age_seconds{group="1"}"#), "only a leader has one");
     assert!(text.ends_with("# EOF\n"));
+}
+
+#[test]
+fn a_stopped_core_has_no_role_any_more() {
+    let running = Vitals {
+        role: raft::group::Role::Leader,
+        term: Term(7),
+        leader: Some(raft::group::Leader {
+            id: 1,
+            client_address: "127.0.0.1:7101".to_owned(),
+            term: Term(7),
+        }),
+        last_log_index: LogIndex(50),
+        commit_index: LogIndex(40),
+        applied_index: LogIndex(39),
+        purged_index: LogIndex(10),
+        snapshot_index: LogIndex(20),
+        quorum_ack_age: Some(Duration::from_millis(25)),
+        matched: [(2, LogIndex(40)), (3, LogIndex(30))].into(),
+        voters: vec![1, 2, 3],
+        learners: vec![],
+        stopped: None,
+    };
+    let sample =
+        |vitals| GroupSample::of(GroupId(0), vitals, 3, group(0, Role::Leader).store_bytes);
+    assert_eq!(sample(running.clone()), group(0, Role::Leader));
+    let stopped = Vitals { stopped: Some("storage".to_owned()), ..running };
+    assert_eq!(sample(stopped).role, Role::Stopped);
+}
+
+#[tokio::test]
+async fn a_log_on_disk_is_sampled() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { segment_bytes: 1 << 20, ..Options::default() };
+    let (log, _) = LogStore::open(dir.path(), options).unwrap();
+    log.group(0).save_vote(VoteRecord { term: 1, node: 1, committed: false }).await.unwrap();
+    let sample = LogStoreSample::of(&log);
+    assert!(sample.sync_seconds.count() >= 1, "{sample:?}");
+    assert!(sample.sync_seconds.sum > 0.0 && sample.sync_seconds.sum < 60.0, "{sample:?}");
+    assert!(sample.written_bytes > 0 && sample.disk_bytes >= 1 << 20, "{sample:?}");
+    assert_eq!(sample.segments, 1);
+    log.close();
 }
 
 #[test]

@@ -1,0 +1,67 @@
+//! A load's settings, worked out from the arguments.
+
+use std::sync::Arc;
+
+use super::{
+    load::{Extent, Run},
+    report::Settings,
+};
+use crate::{args::Load, endpoints::Endpoints, exit::Failure, output::units};
+
+/// One connection carries this many clients unless told otherwise: HTTP/2 multiplexes, and one
+/// connection is one core's work on the server.
+const CLIENTS_PER_CONNECTION: u32 = 64;
+
+/// What all loads need.
+pub struct Plan {
+    /// Whom to ask.
+    pub endpoints: Vec<String>,
+    /// Connections over all endpoints.
+    pub connections: u32,
+    /// Bytes of a value.
+    pub size: usize,
+    load: Load,
+}
+
+/// Largest value worth offering; systems have their own limits below it, and name them.
+const MAX_SIZE: u64 = 16 << 20;
+
+impl Plan {
+    /// Works it out.
+    ///
+    /// # Errors
+    /// Settings that make no sense together.
+    pub fn new(load: &Load, endpoints: &Endpoints) -> Result<Self, Failure> {
+        if load.size > MAX_SIZE {
+            return Err(Failure::usage(format!("--size is at most {}", units::bytes(MAX_SIZE))));
+        }
+        let endpoints = endpoints.0.clone();
+        let connections = match load.connections {
+            0 => load.clients.div_ceil(CLIENTS_PER_CONNECTION).max(endpoints.len() as u32),
+            n => n,
+        };
+        Ok(Self { endpoints, connections, size: load.size as usize, load: load.clone() })
+    }
+
+    /// A run of this extent.
+    #[must_use]
+    pub fn run(&self) -> Arc<Run> {
+        Run::new(self.load.count.map_or(Extent::Time(self.load.duration), Extent::Count))
+    }
+
+    /// The settings as they are reported.
+    #[must_use]
+    pub fn settings(&self, workload: &str, batch: u32, in_flight: u32) -> Settings {
+        Settings {
+            workload: workload.to_owned(),
+            endpoints: self.endpoints.clone(),
+            clients: self.load.clients,
+            connections: self.connections,
+            in_flight,
+            batch,
+            size_bytes: self.load.size,
+            spread: 1,
+            warm_up_s: self.load.warm_up.as_secs_f64(),
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! The node's configuration: what a file, the environment and flags say, checked before anything
+//! starts.
+//!
+//! - `schema`: every key in one table, with its kind and its bounds.
+//! - `layers`: defaults, then the file, then the environment, then flags; who said what.
+//! - `values`: one value against its key's kind and bounds.
+//! - `relations`: what has to hold between keys.
+//! - `render`: the configuration in force, as a file that would give the same one.
+//! - `problem`: what is wrong, where, and what would be right. All problems at once, so that a file
+//!   is repaired in one go.
+//!
+//! Sizes are written in MiB (`_mb`) and times in milliseconds or seconds, as the key says; the
+//! accessors here convert, so that nothing behind them does.
+
+mod layers;
+mod problem;
+mod relations;
+mod render;
+pub mod schema;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+pub use quorate_state_machine::rocks::Compression;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+pub use self::{
+    layers::{ENVIRONMENT_PREFIX, Loaded, Origin, Override, Sources, load},
+    problem::{ConfigError, Problem},
+};
+use crate::raft::types::NodeId;
+pub use crate::{log_store::Durability, observe::logging::Format as LogFormat};
+
+/// The configuration in force. Only [`load`] makes one outside of tests, so its relations hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The cluster; the same on every node.
+    pub cluster_id: Uuid,
+    /// This replica: unique in the cluster, never used again after its disk was lost.
+    pub node_id: NodeId,
+    /// Everything this node stores.
+    pub data_dir: PathBuf,
+    /// Number of Raft groups; fixed when the cluster is created.
+    #[serde(default = "one")]
+    pub groups: u32,
+    /// Where this node listens.
+    pub listen: Listen,
+    /// The membership the cluster starts with: every node, the same list everywhere.
+    pub nodes: Vec<Node>,
+    /// Timing of Raft.
+    #[serde(default)]
+    pub raft: Raft,
+    /// The Raft log.
+    #[serde(default)]
+    pub log: Log,
+    /// The state machine's store.
+    #[serde(default)]
+    pub state: State,
+    /// What one node takes at once.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Log lines.
+    #[serde(default)]
+    pub log_output: LogOutput,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// Where this node listens, as `host:port`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// gRPC for clients and operators.
+    pub client: String,
+    /// gRPC between nodes.
+    pub peer: String,
+    /// Metrics and probes.
+    pub http: String,
+    /// Where clients reach `client`, if not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advertise_client: Option<String>,
+    /// Where peers reach `peer`, if not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advertise_peer: Option<String>,
+}
+
+/// A node of the initial membership.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// Its id.
+    pub id: NodeId,
+    /// `host:port` for peers.
+    pub peer: String,
+    /// `host:port` for clients.
+    pub client: String,
+}
+
+/// Timing of Raft. `heartbeat_ms * 3 <= election_min_ms < election_max_ms`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Raft {
+    /// A leader speaks to its followers this often.
+    pub heartbeat_ms: u64,
+    /// Shortest silence after which a follower stands for election.
+    pub election_min_ms: u64,
+    /// Longest such silence, and the leader's lease.
+    pub election_max_ms: u64,
+}
+
+impl Default for Raft {
+    fn default() -> Self {
+        Self { heartbeat_ms: 100, election_min_ms: 500, election_max_ms: 1000 }
+    }
+}
+
+/// The Raft log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// Size of a file, MiB.
+    pub segment_mb: u64,
+    /// Recent entries in memory, MiB, all groups together.
+    pub cache_mb: u64,
+    /// How writes become durable.
+    pub durability: Durability,
+    /// Log kept for slow followers, MiB; one that is further behind gets a snapshot.
+    pub retain_mb: u64,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { segment_mb: 64, cache_mb: 64, durability: Durability::Auto, retain_mb: 512 }
+    }
+}
+
+/// The state machine's store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct State {
+    /// Writes collected in memory before they are flushed, MiB, each group.
+    pub memtable_mb: u64,
+    /// Cache of read blocks, MiB.
+    pub block_cache_mb: u64,
+    /// Compression of stored data.
+    pub compression: Compression,
+    /// State is flushed at least this often, seconds, so that the log can be purged.
+    pub flush_interval_s: u64,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            memtable_mb: 64,
+            block_cache_mb: 64,
+            compression: Compression::None,
+            flush_interval_s: 10,
+        }
+    }
+}
+
+/// What one node takes at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Appends admitted and not yet answered, MiB.
+    pub inflight_mb: u64,
+    /// Largest request, MiB.
+    pub max_request_mb: u64,
+    /// Requests and streams on one client connection.
+    pub streams_per_connection: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { inflight_mb: 64, max_request_mb: 8, streams_per_connection: 1000 }
+    }
+}
+
+/// Log lines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogOutput {
+    /// How they look.
+    pub format: LogFormat,
+    /// What is logged: a level, or levels for single modules.
+    pub level: String,
+}
+
+impl Default for LogOutput {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".to_owned() }
+    }
+}
+
+impl Config {
+    /// Where clients reach this node.
+    #[must_use]
+    pub fn advertise_client(&self) -> &str {
+        self.listen.advertise_client.as_deref().unwrap_or(&self.listen.client)
+    }
+
+    /// Where peers reach this node.
+    #[must_use]
+    pub fn advertise_peer(&self) -> &str {
+        self.listen.advertise_peer.as_deref().unwrap_or(&self.listen.peer)
+    }
+
+    /// The configured nodes but this one.
+    pub fn others(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| node.id != self.node_id)
+    }
+}
+
+const fn mib(mb: u64) -> u64 {
+    mb << 20
+}
+
+impl Log {
+    /// Size of a file, bytes.
+    #[must_use]
+    pub fn segment_bytes(&self) -> u64 {
+        mib(self.segment_mb)
+    }
+
+    /// Recent entries in memory, bytes.
+    #[must_use]
+    pub fn cache_bytes(&self) -> u64 {
+        mib(self.cache_mb)
+    }
+
+    /// Log kept for slow followers, bytes.
+    #[must_use]
+    pub fn retain_bytes(&self) -> u64 {
+        mib(self.retain_mb)
+    }
+}
+
+impl State {
+    /// Writes collected in memory, bytes.
+    #[must_use]
+    pub fn memtable_bytes(&self) -> u64 {
+        mib(self.memtable_mb)
+    }
+
+    /// Cache of read blocks, bytes.
+    #[must_use]
+    pub fn block_cache_bytes(&self) -> u64 {
+        mib(self.block_cache_mb)
+    }
+}
+
+impl Limits {
+    /// Appends admitted and not yet answered, bytes.
+    #[must_use]
+    pub fn inflight_bytes(&self) -> u64 {
+        mib(self.inflight_mb)
+    }
+
+    /// Largest request, bytes.
+    #[must_use]
+    pub fn max_request_bytes(&self) -> usize {
+        // At most 64 MiB (schema), which fits every usize we run on.
+        mib(self.max_request_mb) as usize
+    }
+}

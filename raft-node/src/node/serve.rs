@@ -1,0 +1,151 @@
+//! The node's listeners: peers, clients and operators (gRPC), HTTP.
+
+use std::{sync::Arc, time::Duration};
+
+use quorate_proto::{
+    admin::v1::admin_service_server::AdminServiceServer, v1::log_service_server::LogServiceServer,
+};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use super::{Fatal, parts::Parts, vitals::Vitals};
+use crate::{
+    api::{
+        admin::{Admin, NodeFacts},
+        service::Logs,
+    },
+    observe::{exit::ExitCode, http},
+    peer::service as peer_service,
+    runtime::{self, Task},
+};
+
+/// HTTP/2 flow-control windows of a client's connection. The defaults (64 KiB) would hold a
+/// streaming producer to one window a round trip.
+const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+
+/// Pings on clients' connections, so that dead ones go away.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Largest response: a message of `Read` is about 1 MiB, or one batch.
+const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
+
+/// The running listeners.
+pub(super) struct Servers {
+    /// Ends the client listener.
+    pub stop_clients: CancellationToken,
+    pub clients: Task<()>,
+    /// Ends the peer listener.
+    pub stop_peers: CancellationToken,
+    pub peers: Task<()>,
+    /// Ends HTTP, the last one to go: probes are answered until the end.
+    pub stop_http: CancellationToken,
+    failure: tokio::sync::watch::Receiver<Option<String>>,
+}
+
+impl Servers {
+    /// Resolves when a listener ended by itself.
+    pub(super) async fn failed(&self) -> Fatal {
+        let mut failure = self.failure.clone();
+        match failure.wait_for(Option::is_some).await {
+            Ok(why) => Fatal::new(ExitCode::Software, why.clone().unwrap_or_default()),
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+async fn bind(what: &str, address: &str) -> Result<TcpListener, Fatal> {
+    TcpListener::bind(address).await.map_err(|e| {
+        Fatal::new(
+            ExitCode::Config,
+            format!(
+                "can't listen on {address} for {what}: {e}; is another node running, or \
+                 listen.{what} wrong?"
+            ),
+        )
+    })
+}
+
+pub(super) async fn start(parts: &Parts) -> Result<Servers, Fatal> {
+    let config = &parts.config;
+    // All or none: a node that answers its peers but no client helps nobody find the mistake.
+    let peer_listener = bind("peer", &config.listen.peer.to_string()).await?;
+    let client_listener = bind("client", &config.listen.client.to_string()).await?;
+    let http_listener = bind("http", &config.listen.http.to_string()).await?;
+    let (report, failure) = tokio::sync::watch::channel(None::<String>);
+    let report = Arc::new(report);
+    let failed = |what: &'static str, report: &Arc<tokio::sync::watch::Sender<Option<String>>>| {
+        let report = report.clone();
+        move |error: String| {
+            report.send_replace(Some(format!("the {what} listener ended: {error}")));
+        }
+    };
+
+    let stop_peers = CancellationToken::new();
+    let peers = {
+        let (endpoint, options) = (parts.peer_endpoint.clone(), parts.peer_options.clone());
+        let (stop, failed) = (stop_peers.clone(), failed("peer", &report));
+        runtime::spawn(async move {
+            let stopped = stop.cancelled_owned();
+            if let Err(e) = peer_service::serve(peer_listener, endpoint, &options, stopped).await {
+                failed(e.to_string());
+            }
+        })
+    };
+
+    let stop_clients = CancellationToken::new();
+    let clients = {
+        let router = client_router(parts)?;
+        let (stop, failed) = (stop_clients.clone(), failed("client", &report));
+        runtime::spawn(async move {
+            let incoming = TcpListenerStream::new(client_listener);
+            let stopped = stop.cancelled_owned();
+            if let Err(e) = router.serve_with_incoming_shutdown(incoming, stopped).await {
+                failed(e.to_string());
+            }
+        })
+    };
+
+    let stop_http = CancellationToken::new();
+    let vitals = Arc::new(Vitals::of(parts));
+    let (stop, metrics) = (stop_http.clone(), parts.metrics.clone());
+    runtime::spawn(http::serve(http_listener, metrics, vitals, stop.cancelled_owned()));
+    Ok(Servers { stop_clients, clients, stop_peers, peers, stop_http, failure })
+}
+
+fn client_router(parts: &Parts) -> Result<tonic::transport::server::Router, Fatal> {
+    let config = &parts.config;
+    let max_request = config.limits.max_request_bytes();
+    let logs = LogServiceServer::new(Logs { context: parts.context.clone() })
+        .max_decoding_message_size(max_request)
+        .max_encoding_message_size(MAX_RESPONSE_BYTES);
+    let admin = AdminServiceServer::new(Admin {
+        context: parts.context.clone(),
+        log_store: parts.log_store.clone(),
+        facts: NodeFacts {
+            node_uuid: parts.identity.node_uuid,
+            client_address: config.advertise_client().to_owned(),
+            peer_address: config.advertise_peer().to_owned(),
+            data_dir: config.data_dir.clone(),
+            started: parts.started,
+        },
+    })
+    .max_encoding_message_size(MAX_RESPONSE_BYTES);
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(quorate_proto::DESCRIPTORS)
+        .build_v1()
+        .map_err(|e| Fatal::new(ExitCode::Software, format!("gRPC reflection: {e}")))?;
+    Ok(Server::builder()
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(config.limits.streams_per_connection)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .add_service(logs)
+        .add_service(admin)
+        .add_service(reflection))
+}

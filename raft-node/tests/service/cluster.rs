@@ -1,0 +1,148 @@
+//! Three real nodes as processes, on free loopback ports.
+
+use std::{
+    fs::File,
+    net::TcpListener,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use quorate_proto::{
+    admin::v1::{StatusRequest, admin_service_client::AdminServiceClient},
+    v1::{ErrorDetail, Role, log_service_client::LogServiceClient},
+};
+use tempfile::TempDir;
+use tonic::{Status, transport::Channel};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct Cluster {
+    dir: TempDir,
+    ports: Vec<[u16; 3]>,
+    children: Vec<Option<Child>>,
+}
+
+fn free_ports(n: usize) -> Vec<u16> {
+    // All held at once, so that they differ.
+    let held: Vec<TcpListener> =
+        (0..n).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    held.iter().map(|l| l.local_addr().expect("bound").port()).collect()
+}
+
+impl Cluster {
+    pub async fn start(nodes: usize, extra: &str) -> Self {
+        let dir = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+        let ports: Vec<[u16; 3]> =
+            free_ports(nodes * 3).chunks(3).map(|c| [c[0], c[1], c[2]]).collect();
+        let mut this = Self { dir, children: (0..nodes).map(|_| None).collect(), ports };
+        for n in 0..nodes {
+            this.write_config(n, extra);
+            this.run(n);
+        }
+        this.leader().await;
+        this
+    }
+
+    fn config(&self, n: usize) -> PathBuf {
+        self.dir.path().join(format!("n{}.toml", n + 1))
+    }
+
+    fn write_config(&self, n: usize, extra: &str) {
+        let [client, peer, http] = self.ports[n];
+        let data = self.dir.path().join(format!("n{}", n + 1));
+        // Top-level keys come first, then sections.
+        let mut text = format!(
+            "cluster_id = \"4c5d9f0e-6f3a-4e0e-9a51-1d2f0b3c7a10\"\nnode_id = {}\n\
+             data_dir = {data:?}\n{extra}\n[listen]\nclient = \"127.0.0.1:{client}\"\n\
+             peer = \"127.0.0.1:{peer}\"\nhttp = \"127.0.0.1:{http}\"\n",
+            n + 1
+        );
+        for (id, [client, peer, _]) in (1..).zip(&self.ports) {
+            text += &format!(
+                "[[nodes]]\nid = {id}\npeer = \"127.0.0.1:{peer}\"\nclient = \"127.0.0.1:{client}\"\n"
+            );
+        }
+        std::fs::write(self.config(n), text).expect("writing the configuration");
+    }
+
+    pub fn run(&mut self, n: usize) {
+        let log = self.dir.path().join(format!("n{}.log", n + 1));
+        let log = File::options().create(true).append(true).open(log).expect("a log file");
+        let child = Command::new(env!("CARGO_BIN_EXE_quorate-node"))
+            .arg("--config")
+            .arg(self.config(n))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the node's binary was built for this test");
+        self.children[n] = Some(child);
+    }
+
+    pub fn kill(&mut self, n: usize) {
+        let mut child = self.children[n].take().expect("the node runs");
+        child.kill().expect("killing our own child");
+        child.wait().expect("reaping our own child");
+    }
+
+    pub fn url(&self, n: usize) -> String {
+        format!("http://127.0.0.1:{}", self.ports[n][0])
+    }
+
+    fn channel(&self, n: usize) -> Channel {
+        Channel::from_shared(self.url(n)).expect("a URL").connect_lazy()
+    }
+
+    pub fn logs(&self, n: usize) -> LogServiceClient<Channel> {
+        LogServiceClient::new(self.channel(n)).max_decoding_message_size(64 << 20)
+    }
+
+    pub fn admin(&self, n: usize) -> AdminServiceClient<Channel> {
+        AdminServiceClient::new(self.channel(n))
+    }
+
+    /// Number (from 0) of the node that leads every group.
+    pub async fn leader(&self) -> usize {
+        let started = Instant::now();
+        loop {
+            for n in (0..self.children.len()).filter(|n| self.children[*n].is_some()) {
+                if let Ok(status) = self.admin(n).status(StatusRequest {}).await {
+                    let groups = status.into_inner().groups;
+                    if !groups.is_empty() && groups.iter().all(|g| g.role() == Role::Leader) {
+                        return n;
+                    }
+                }
+            }
+            assert!(started.elapsed() < PATIENCE, "no leader; see {}", self.show_logs());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn show_logs(&self) -> String {
+        (1..=self.children.len())
+            .filter_map(|n| std::fs::read_to_string(self.dir.path().join(format!("n{n}.log"))).ok())
+            .collect()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for child in self.children.iter_mut().flatten() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("{}", self.show_logs());
+        }
+    }
+}
+
+/// What a refusal says about itself.
+pub fn detail(status: &Status) -> ErrorDetail {
+    use prost::Message;
+    let packed = tonic_types::pb::Status::decode(status.details()).expect("google.rpc.Status");
+    let any = packed.details.first().unwrap_or_else(|| panic!("no detail in {status:?}"));
+    assert_eq!(any.type_url, "type.googleapis.com/quorate.v1.ErrorDetail");
+    ErrorDetail::decode(&*any.value).expect("an ErrorDetail")
+}
