@@ -146,8 +146,7 @@ impl Protocol {
         let Some(round) = &state.nodes[leader].round else { return };
         let quorum = round.acks.len() > NODES / 2;
         if quorum || self.mistake == Mistake::LeaderExempt {
-            let answer =
-                Message::Answer { sent: round.sent, index: round.index, term: round.term };
+            let answer = Message::Answer { sent: round.sent, index: round.index, term: round.term };
             state.network.insert(answer);
             state.nodes[leader].round = None;
         }
@@ -256,8 +255,7 @@ impl Model for Protocol {
                 self.confirm(&mut state, to);
             }
             Action::Deliver(Message::Answer { sent, index, term: _ }) => {
-                let sent =
-                    if self.mistake == Mistake::StampedOnArrival { state.now } else { sent };
+                let sent = if self.mistake == Mistake::StampedOnArrival { state.now } else { sent };
                 if state.proof.is_some_and(|(known, _)| known >= sent) {
                     return None;
                 }

@@ -29,6 +29,10 @@ fn every_mistake_has_a_counterexample() {
     ] {
         let done = search(mistake);
         let path = done.discovery(AGE).unwrap_or_else(|| panic!("{mistake:?} was not caught"));
-        println!("{mistake:?}: {} steps: {:?}", path.clone().into_actions().len(), path.into_actions());
+        println!(
+            "{mistake:?}: {} steps: {:?}",
+            path.clone().into_actions().len(),
+            path.into_actions()
+        );
     }
 }

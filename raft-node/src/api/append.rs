@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use quorate_proto::v1::{
     Ack, AppendMultiRequest, AppendMultiResponse, AppendPart as WirePart, AppendRequest,
-    AppendResponse, AppendedPart,
+    AppendResponse, AppendedPart, Effect,
 };
 use quorate_state_machine::{
     batch::{self, RecordRef},
@@ -17,6 +17,7 @@ use super::{
     context::{Context, Deadline},
     errors::{self, ApiError},
 };
+use crate::runtime;
 
 /// Checks one part of an append. Costs one pass over the batch's bytes (count and CRC32C); the
 /// bytes themselves are never copied here.
@@ -83,6 +84,27 @@ fn appended(a: &Appended) -> AppendedPart {
     }
 }
 
+/// Counts an append that was answered.
+pub(super) fn count(
+    context: &Context,
+    result: Result<&Accepted, &ApiError>,
+    bytes: usize,
+    started: runtime::Instant,
+) {
+    let (outcome, records) = match result {
+        Ok(Accepted::Appended(parts)) if parts.iter().all(|p| p.deduplicated) => ("repeated", 0),
+        Ok(Accepted::Appended(parts)) => {
+            let records = parts.iter().map(|p| p.next_offset.0 - p.first_offset.0).sum();
+            ("appended", records)
+        }
+        Ok(_) => unreachable!("an append command is answered with Appended"),
+        Err(error) if error.0.effect() == Effect::Unknown => ("unknown", 0),
+        Err(_) => ("refused", 0),
+    };
+    let bytes = if outcome == "appended" { bytes as u64 } else { 0 };
+    context.metrics.append_done(outcome, records, bytes, started.elapsed());
+}
+
 /// Makes the answer to a single append.
 pub(super) fn response(
     context: &Context,
@@ -109,8 +131,10 @@ pub(super) async fn append(
     check_ack(request.ack)?;
     let wire = request.part.ok_or_else(|| ApiError::invalid("the append has no part"))?;
     let (group, part) = part(context, wire)?;
-    let done = context.execute(group, Command::Append(vec![part]), deadline).await?;
-    Ok(response(context, group, &done))
+    let (bytes, started) = (part.batch.bytes.len(), runtime::now());
+    let done = context.execute(group, Command::Append(vec![part]), deadline).await;
+    count(context, done.as_ref().map(|(_, accepted)| accepted), bytes, started);
+    Ok(response(context, group, &done?))
 }
 
 /// Several logs of one group, atomically.
@@ -141,7 +165,10 @@ pub(super) async fn append_multi(
     }
     limits::check_entry_bytes(bytes)?;
     let (_, group) = home.ok_or_else(|| ApiError::invalid("the append has no parts"))?;
-    let (outcome, accepted) = context.execute(group, Command::Append(parts), deadline).await?;
+    let started = runtime::now();
+    let done = context.execute(group, Command::Append(parts), deadline).await;
+    count(context, done.as_ref().map(|(_, accepted)| accepted), bytes, started);
+    let (outcome, accepted) = done?;
     let Accepted::Appended(parts) = accepted else {
         unreachable!("an append command is answered with Appended");
     };

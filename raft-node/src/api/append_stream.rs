@@ -38,7 +38,15 @@ enum Pending {
     /// Refused at the edge.
     Refused(Box<ApiError>),
     /// On its way.
-    Submitted(GroupId, oneshot::Receiver<proposer::Answer>, Deadline),
+    Submitted(Submitted),
+}
+
+struct Submitted {
+    group: GroupId,
+    receiver: oneshot::Receiver<proposer::Answer>,
+    deadline: Deadline,
+    bytes: usize,
+    started: runtime::Instant,
 }
 
 struct InFlight {
@@ -73,7 +81,14 @@ async fn intake(
     answers: mpsc::Sender<InFlight>,
 ) {
     let window = Arc::new(Semaphore::new(WINDOW_BYTES));
-    while let Some(next) = requests.next().await {
+    loop {
+        // A node that stops reads no more; what it has taken is answered, then the stream ends and
+        // the client goes on elsewhere.
+        let next = tokio::select! {
+            next = requests.next() => next,
+            () = context.gate.closed() => return,
+        };
+        let Some(next) = next else { return };
         let request = match next {
             Ok(request) => request,
             Err(status) => {
@@ -101,8 +116,10 @@ fn submit(context: &Context, request: AppendStreamRequest) -> Result<Pending, Ap
     append::check_ack(append.ack)?;
     let wire = append.part.ok_or_else(|| ApiError::invalid("the append has no part"))?;
     let (group, part) = append::part(context, wire)?;
+    let (bytes, started) = (part.batch.bytes.len(), runtime::now());
     let receiver = context.submit(group, Command::Append(vec![part]))?;
-    Ok(Pending::Submitted(group, receiver, Deadline::default_for_streams()))
+    let deadline = Deadline::default_for_streams();
+    Ok(Pending::Submitted(Submitted { group, receiver, deadline, bytes, started }))
 }
 
 async fn answer(
@@ -111,9 +128,10 @@ async fn answer(
 ) -> Result<quorate_proto::v1::AppendResponse, ApiError> {
     match pending {
         Pending::Refused(error) => Err(*error),
-        Pending::Submitted(group, receiver, deadline) => {
-            let done = deadline.run(context::accept(group, receiver), Effect::Unknown).await?;
-            Ok(append::response(context, group, &done))
+        Pending::Submitted(Submitted { group, receiver, deadline, bytes, started }) => {
+            let done = deadline.run(context::accept(group, receiver), Effect::Unknown).await;
+            append::count(context, done.as_ref().map(|(_, accepted)| accepted), bytes, started);
+            Ok(append::response(context, group, &done?))
         }
     }
 }

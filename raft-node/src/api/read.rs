@@ -384,8 +384,11 @@ pub(super) async fn tail(
     let (sender, receiver) = mpsc::channel(AHEAD);
     let tail = Tail { context, group, name, consistency: request.consistency, interval, sender };
     runtime::spawn(async move {
-        let sender = tail.sender.clone();
-        if let Err(error) = tail.run(served, log, from, follower).await {
+        let (sender, metrics) = (tail.sender.clone(), tail.context.metrics.clone());
+        metrics.tail_started();
+        let ended = tail.run(served, log, from, follower).await;
+        metrics.tail_ended();
+        if let Err(error) = ended {
             // The caller may have gone.
             let _ = sender.send(Err(error.into_status())).await;
         }
