@@ -115,7 +115,7 @@ impl Cluster {
                 }
             }
             assert!(started.elapsed() < PATIENCE, "no leader; see {}", self.show_logs());
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            quorate_raft_node::runtime::sleep(Duration::from_millis(20)).await;
         }
     }
 
