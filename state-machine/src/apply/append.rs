@@ -123,7 +123,7 @@ fn judge<V: View>(session: &mut Session<'_, V>, part: &PartView<'_>) -> Result<V
         return Ok(Verdict::Refused(Some(log), refused));
     }
     let head = match h.producer {
-        Some((id, _)) => lookup(session, incarnation, id)?,
+        Some((id, _)) => lookup(session, &log, id)?,
         None => (Head::default(), First::Unknown),
     };
     if let Some((id, got)) = h.producer
@@ -205,14 +205,23 @@ fn conditions<V: View>(
 /// What is remembered of a producer. An expired one is unknown, whether swept yet or not.
 fn lookup<V: View>(
     session: &mut Session<'_, V>,
-    incarnation: Incarnation,
+    log: &LogMeta,
     id: ProducerId,
 ) -> Result<(Head, First), ViewError> {
     let live = dedupe::first_live_bucket(session.group.log_time);
-    Ok(match session.producer(incarnation, id)? {
-        None => (Head::default(), First::Unknown),
-        Some(head) if head.bucket < live => (Head::default(), First::Expired(head.bucket)),
-        Some(head) => (head.clone(), First::No),
+    let Some(head) = session.producer(log.incarnation, id)? else {
+        return Ok((Head::default(), First::Unknown));
+    };
+    if let Some(last) = head.recent.last()
+        && (last.first_offset >= log.next_offset || last.timestamp > log.last_timestamp)
+    {
+        let what = format!("producer {id}");
+        return Err(ViewError::corrupt(what, "it appended behind the end of its log"));
+    }
+    Ok(if head.bucket < live {
+        (Head::default(), First::Expired(head.bucket))
+    } else {
+        (head.clone(), First::No)
     })
 }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::owned;
 use crate::{
+    Malformed,
     dedupe::{self, Head},
     digest,
     keys::{self, BATCH, BatchKey, CHUNK, EXPIRY, Key, PRODUCER},
@@ -225,7 +226,12 @@ impl<'v, V: View> Session<'v, V> {
         let mut logs = BTreeMap::new();
         let mut damage = None;
         self.view.scan(&keys::log(""), &keys::behind_logs(""), &mut |key, row| {
-            match keys::parse_log(key).and_then(|name| Ok((owned(name), LogMeta::decode(row)?))) {
+            let parsed = keys::parse_log(key).and_then(|name| {
+                let name = LogName::new(name)
+                    .map_err(|_| Malformed("the key of a log holds no log name"))?;
+                Ok((name, LogMeta::decode(row)?))
+            });
+            match parsed {
                 Ok((name, meta)) => {
                     if !self.logs.contains_key(&name) {
                         logs.insert(name, meta);

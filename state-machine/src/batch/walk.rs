@@ -51,6 +51,10 @@ impl<'a> Cursor<'a> {
     /// The next field: its tag byte and content. `None` at the end.
     fn field(&mut self) -> Result<Option<(u8, Cursor<'a>)>, BatchError> {
         let Some((tag, rest)) = self.rest.split_first() else { return Ok(None) };
+        // Of another type: what follows is no length.
+        if tag & 0x07 != FIELD_1 & 0x07 {
+            return self.malformed("an unknown field");
+        }
         let mut after = Cursor { rest, at: self.at + 1 };
         let length = after.length()?;
         match after.take(length) {
