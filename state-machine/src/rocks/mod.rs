@@ -4,30 +4,33 @@
 //! write, so after a crash the store is at some earlier applied point, and the Raft log (purged
 //! only behind a flushed snapshot) is applied again from there.
 
+mod error;
+mod open;
 mod options;
+mod reclaim;
 mod view;
 
 use std::{
-    io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
-use rocksdb::{DB, FlushOptions, WriteBatch, WriteOptions, checkpoint::Checkpoint};
+use rocksdb::{CompactOptions, DB, FlushOptions, WriteBatch, WriteOptions, checkpoint::Checkpoint};
 
-use self::view::Live;
 pub use self::{
+    error::StoreError,
     options::{Compression, StoreOptions},
     view::Frozen,
 };
+use self::{reclaim::Ranges, view::Live};
 use crate::{
     apply::{self, ApplyItem},
-    keys::{self, Key},
+    keys,
     outcome::Outcome,
     read::Reader,
     types::LogPoint,
-    view::{View, ViewError, Write, Writes},
+    view::{View, Write, Writes},
 };
 
 /// Reads of a frozen state.
@@ -36,111 +39,59 @@ pub type ReadView = Reader<Frozen>;
 /// Version of everything in the store; its first row.
 const FORMAT: u8 = 1;
 
-/// Ranges remembered for [`Store::reclaim`]. Beyond it the oldest is forgotten: RocksDB's own
-/// compactions get to it, later.
-const MAX_RECLAIM: usize = 1024;
-
-/// The store failed. Nothing of the batch in hand was written.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// RocksDB said no.
-    #[error("the state in {} failed: {why}", dir.display())]
-    Rocks {
-        /// Which store.
-        dir: PathBuf,
-        /// RocksDB's words.
-        why: String,
-    },
-    /// What was read is damaged, or reading failed.
-    #[error("the state in {} failed: {source}", dir.display())]
-    View {
-        /// Which store.
-        dir: PathBuf,
-        /// What.
-        source: ViewError,
-    },
-    /// Written by another version.
-    #[error(
-        "the state in {} has format {found}, but this build knows format {FORMAT}; start it with \
-         the version that wrote it",
-        dir.display()
-    )]
-    Format {
-        /// Which store.
-        dir: PathBuf,
-        /// As stored.
-        found: String,
-    },
-    /// The file system said no.
-    #[error("{}: {source}", dir.display())]
-    Io {
-        /// Which store.
-        dir: PathBuf,
-        /// What.
-        source: io::Error,
-    },
-}
-
-/// An open store.
+/// An open store. Dropping it, and the last of its views, closes it.
 pub struct Store {
     dir: PathBuf,
     db: Arc<DB>,
-    applied: Mutex<Option<LogPoint>>,
-    /// Ranges that were deleted and not compacted yet.
-    reclaim: Mutex<Vec<(Key, Key)>>,
+    unlogged: WriteOptions,
+    /// Held through an apply: what one reads is what the one before it wrote.
+    writer: Mutex<()>,
+    /// How far the state is; moved by apply, after the write, and by flush.
+    points: Mutex<Points>,
+    /// Deleted, and not given back yet.
+    deleted: Mutex<Ranges>,
 }
 
-fn unlogged() -> WriteOptions {
-    let mut options = WriteOptions::default();
-    options.disable_wal(true);
-    options
+/// How far a store is. `durable` never passes `applied`.
+#[derive(Clone, Copy)]
+struct Points {
+    applied: Option<LogPoint>,
+    durable: Option<LogPoint>,
+}
+
+/// Nothing that holds one of the locks can leave what it guards half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Store {
-    /// Opens the store in `dir`; makes it if there is none.
+    /// Opens the store in `dir`; makes it if the directory is missing or empty.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`]; damage and missing files are errors, never an empty or a shorter state.
     pub fn open(dir: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
-        let db = DB::open(&options.rocksdb(), dir).map_err(|e| rocks(dir, e))?;
-        let this = Self::with(dir, db)?;
-        let format = this.db.get(keys::format()).map_err(|e| rocks(dir, e))?;
-        // Not a store without a format: a new one.
-        if format.is_none() && is_empty(&this.db).map_err(|e| rocks(dir, e))? {
-            let put = this.db.put_opt(keys::format(), [FORMAT], &unlogged());
-            put.map_err(|e| rocks(dir, e))?;
-            this.flush()?;
-            return Ok(this);
-        }
-        this.check_format(format)?;
-        Ok(this)
+        Self::with(dir, open::writable(dir, options)?)
     }
 
-    /// Opens a store that nobody writes, such as a checkpoint.
+    /// Opens a store that nobody writes, such as a checkpoint. It refuses to apply.
     ///
     /// # Errors
     /// [`StoreError`]; also if there is none.
     pub fn open_read_only(dir: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
-        let mut rocksdb = options.rocksdb();
-        rocksdb.create_if_missing(false);
-        let db = DB::open_for_read_only(&rocksdb, dir, false).map_err(|e| rocks(dir, e))?;
-        let this = Self::with(dir, db)?;
-        let format = this.db.get(keys::format()).map_err(|e| rocks(dir, e))?;
-        this.check_format(format)?;
-        Ok(this)
+        Self::with(dir, open::read_only(dir, options)?)
     }
 
     fn with(dir: &Path, db: DB) -> Result<Self, StoreError> {
-        let reader = Reader::new(Live(&db)).map_err(|e| damaged(dir, e))?;
-        let applied = Mutex::new(reader.applied());
-        Ok(Self { dir: dir.to_owned(), db: Arc::new(db), applied, reclaim: Mutex::default() })
-    }
-
-    fn check_format(&self, found: Option<Vec<u8>>) -> Result<(), StoreError> {
-        match found.as_deref() {
-            Some([FORMAT]) => Ok(()),
-            other => Err(StoreError::Format { dir: self.dir.clone(), found: format!("{other:?}") }),
-        }
+        let applied = Reader::new(Live(&db)).map_err(error::view(dir))?.applied();
+        Ok(Self {
+            dir: dir.to_owned(),
+            db: Arc::new(db),
+            unlogged: options::unlogged(),
+            writer: Mutex::new(()),
+            // There is no WAL, so what is there at opening was flushed before.
+            points: Mutex::new(Points { applied, durable: applied }),
+            deleted: Mutex::default(),
+        })
     }
 
     /// Applies entries in one atomic write.
@@ -148,38 +99,44 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; nothing was written, and this replica must stop.
     pub fn apply(&self, items: &[ApplyItem]) -> Result<Vec<Vec<Outcome>>, StoreError> {
+        let _alone = lock(&self.writer);
         let (writes, outcomes) =
-            apply::commit(&Live(&self.db), items).map_err(|e| damaged(&self.dir, e))?;
-        self.write(writes)?;
+            apply::commit(&Live(&self.db), items).map_err(error::view(&self.dir))?;
+        self.write(&writes)?;
         if let Some(last) = items.last() {
-            *self.applied.lock().unwrap_or_else(PoisonError::into_inner) = Some(last.at);
+            lock(&self.points).applied = Some(last.at);
         }
         Ok(outcomes)
     }
 
-    fn write(&self, writes: Writes) -> Result<(), StoreError> {
-        let mut batch = WriteBatch::default();
-        for write in writes.0 {
+    fn write(&self, writes: &Writes) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::with_capacity_bytes(batch_bytes(writes));
+        for write in &writes.0 {
             match write {
                 Write::Put(key, value) => batch.put(key, value),
                 Write::Delete(key) => batch.delete(key),
-                Write::DeleteRange(from, to) => {
-                    batch.delete_range(&from, &to);
-                    let mut reclaim = self.reclaim.lock().unwrap_or_else(PoisonError::into_inner);
-                    if reclaim.len() == MAX_RECLAIM {
-                        reclaim.remove(0);
-                    }
-                    reclaim.push((from, to));
-                }
+                Write::DeleteRange(from, to) => batch.delete_range(from, to),
             }
         }
-        self.db.write_opt(batch, &unlogged()).map_err(|e| rocks(&self.dir, e))
+        self.db.write_opt(batch, &self.unlogged).map_err(error::rocks(&self.dir))?;
+        for write in &writes.0 {
+            if let Write::DeleteRange(from, to) = write {
+                lock(&self.deleted).add(from, to);
+            }
+        }
+        Ok(())
     }
 
-    /// The last entry applied.
+    /// The last entry applied. Reads nothing.
     #[must_use]
     pub fn applied(&self) -> Option<LogPoint> {
-        *self.applied.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.points).applied
+    }
+
+    /// The last entry known to survive a crash; later ones may survive too. Reads nothing.
+    #[must_use]
+    pub fn durable_applied(&self) -> Option<LogPoint> {
+        lock(&self.points).durable
     }
 
     /// The Raft membership that goes with the applied point; opaque here.
@@ -187,7 +144,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn raft_meta(&self) -> Result<Option<Bytes>, StoreError> {
-        Live(&self.db).get(&keys::membership()).map_err(|e| damaged(&self.dir, e))
+        Live(&self.db).get(&keys::membership()).map_err(error::view(&self.dir))
     }
 
     /// The state as of now, frozen.
@@ -195,17 +152,22 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn view(&self) -> Result<ReadView, StoreError> {
-        Reader::new(Frozen::new(self.db.clone())).map_err(|e| damaged(&self.dir, e))
+        Reader::new(Frozen::new(self.db.clone())).map_err(error::view(&self.dir))
     }
 
-    /// Makes everything applied durable.
+    /// Makes everything applied before the call durable, and says how far that is at least.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn flush(&self) -> Result<(), StoreError> {
+    pub fn flush(&self) -> Result<Option<LogPoint>, StoreError> {
+        // Taken before: what is applied during the flush may or may not be in it.
+        let applied = self.applied();
         let mut options = FlushOptions::default();
         options.set_wait(true);
-        self.db.flush_opt(&options).map_err(|e| rocks(&self.dir, e))
+        self.db.flush_opt(&options).map_err(error::rocks(&self.dir))?;
+        let mut points = lock(&self.points);
+        points.durable = points.durable.max(applied);
+        Ok(points.durable)
     }
 
     /// Makes a copy in `dest`, which must not exist, out of hard links. It holds everything applied
@@ -214,9 +176,12 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn checkpoint(&self, dest: &Path) -> Result<(), StoreError> {
+        if dest.try_exists().map_err(error::io(dest))? {
+            return Err(StoreError::Exists { dir: dest.to_owned() });
+        }
         self.flush()?;
-        let checkpoint = Checkpoint::new(&self.db).map_err(|e| rocks(&self.dir, e))?;
-        checkpoint.create_checkpoint(dest).map_err(|e| rocks(&self.dir, e))
+        let checkpoint = Checkpoint::new(&self.db).map_err(error::rocks(&self.dir))?;
+        checkpoint.create_checkpoint(dest).map_err(error::rocks(&self.dir))
     }
 
     /// Bytes of the files, about.
@@ -234,29 +199,30 @@ impl Store {
     }
 
     /// Gives back the space of what was trimmed and deleted since the last call. May take long; not
-    /// for the apply path.
+    /// for the apply path. What open views still show stays until a later compaction.
+    ///
+    /// RocksDB could drop whole files of a deleted range at once, but it does so under the feet of
+    /// open views, which would then miss rows that they must show. A compaction of the range is as
+    /// good where batches are blobs: it rewrites keys only, and frees the blob files.
     pub fn reclaim(&self) {
-        let ranges: Vec<_> = {
-            let mut reclaim = self.reclaim.lock().unwrap_or_else(PoisonError::into_inner);
-            reclaim.drain(..).collect()
-        };
+        let ranges = lock(&self.deleted).take();
+        let mut options = CompactOptions::default();
+        // RocksDB's own compactions, which keep apply from stalling, go on beside it.
+        options.set_exclusive_manual_compaction(false);
         for (from, to) in ranges {
-            self.db.compact_range(Some(from), Some(to));
+            self.db.compact_range_opt(Some(from), Some(to), &options);
         }
     }
 }
 
-fn is_empty(db: &DB) -> Result<bool, rocksdb::Error> {
-    let mut rows = db.raw_iterator();
-    rows.seek_to_first();
-    rows.status()?;
-    Ok(!rows.valid())
-}
-
-fn rocks(dir: &Path, error: rocksdb::Error) -> StoreError {
-    StoreError::Rocks { dir: dir.to_owned(), why: error.into_string() }
-}
-
-fn damaged(dir: &Path, source: ViewError) -> StoreError {
-    StoreError::View { dir: dir.to_owned(), source }
+/// What a batch of writes takes, about; so that it does not grow step by step.
+fn batch_bytes(writes: &Writes) -> usize {
+    /// Type, lengths.
+    const OVERHEAD: usize = 16;
+    let bytes = |write: &Write| match write {
+        Write::Put(key, value) => key.len() + value.len(),
+        Write::Delete(key) => key.len(),
+        Write::DeleteRange(from, to) => from.len() + to.len(),
+    };
+    writes.0.iter().map(|write| bytes(write) + OVERHEAD).sum()
 }

@@ -1,6 +1,6 @@
 //! RocksDB's settings, each with its reason.
 
-use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, LogLevel, Options};
+use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, LogLevel, Options, WriteOptions};
 
 /// Batches of at least this many bytes go to blob files: compaction moves their keys, not them.
 /// Measured: from about 1 KiB on, apply is faster and its slow end several times shorter.
@@ -17,6 +17,29 @@ const MEMTABLES: i32 = 4;
 
 /// File descriptors of one group's state.
 const OPEN_FILES: i32 = 512;
+
+/// A blob file, bytes. It goes when nothing in it is alive any more, so smaller files give space
+/// back sooner after a trim; this is still many batches to a file.
+const BLOB_FILE_BYTES: u64 = 64 << 20;
+
+/// A table, bytes. Where batches are blobs a table is keys only, so this is some 100,000 batches:
+/// the unit in which a compaction after a trim works.
+const TABLE_BYTES: u64 = 16 << 20;
+
+/// Writing back in steps of this many bytes while a file grows, so that the sync at its end does
+/// not hold up the Raft log's sync on the same disk.
+const WRITE_BACK_BYTES: u64 = 1 << 20;
+
+/// Range deletions in a memtable before it is flushed. Each new one makes the next read sort all of
+/// the memtable's again; in a table they are sorted once.
+const RANGE_DELETIONS: u32 = 256;
+
+/// How everything is written: without RocksDB's own log.
+pub(super) fn unlogged() -> WriteOptions {
+    let mut options = WriteOptions::default();
+    options.disable_wal(true);
+    options
+}
 
 /// Compression of what is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -47,6 +70,11 @@ impl StoreOptions {
         Self { memtable_bytes, cache: Cache::new_lru_cache(block_cache_bytes), compression }
     }
 
+    /// Value of `memtable_max_range_deletions`.
+    pub(super) fn range_deletions(&self) -> u32 {
+        RANGE_DELETIONS
+    }
+
     pub(super) fn rocksdb(&self) -> Options {
         let compression = match self.compression {
             Compression::None => DBCompressionType::None,
@@ -62,19 +90,24 @@ impl StoreOptions {
         table.set_format_version(6);
 
         let mut options = Options::default();
-        options.create_if_missing(true);
+        // A store is made in one place only (`open`), never by a missing file.
+        options.create_if_missing(false);
         options.set_block_based_table_factory(&table);
         options.set_write_buffer_size(self.memtable_bytes);
         options.set_max_write_buffer_number(MEMTABLES);
         options.set_max_open_files(OPEN_FILES);
         options.set_compression_type(compression);
+        options.set_target_file_size_base(TABLE_BYTES);
+        options.set_bytes_per_sync(WRITE_BACK_BYTES);
         options.set_enable_blob_files(true);
+        options.set_blob_file_size(BLOB_FILE_BYTES);
         options.set_min_blob_size(MIN_BLOB_BYTES);
         options.set_blob_compression_type(compression);
         options.set_enable_blob_gc(true);
         options.set_blob_gc_age_cutoff(BLOB_GC_AGE);
         options.set_blob_gc_force_threshold(BLOB_GC_GARBAGE);
-        // There is no WAL: what a flush makes durable must be one consistent state.
+        // There is no WAL: what a flush makes durable must be one consistent state, whatever the
+        // number of column families.
         options.set_atomic_flush(true);
         options.set_paranoid_checks(true);
         options.set_max_background_jobs(2);

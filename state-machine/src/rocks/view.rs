@@ -3,7 +3,9 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use bytes::Bytes;
-use rocksdb::{DB, DBAccess, DBRawIteratorWithThreadMode, ReadOptions, SnapshotWithThreadMode};
+use rocksdb::{
+    DB, DBAccess, DBRawIteratorWithThreadMode, ErrorKind, ReadOptions, SnapshotWithThreadMode,
+};
 use self_cell::self_cell;
 
 use crate::{
@@ -12,7 +14,10 @@ use crate::{
 };
 
 fn storage(error: rocksdb::Error) -> ViewError {
-    ViewError::Storage(error.into_string())
+    match error.kind() {
+        ErrorKind::Corruption => ViewError::corrupt("a stored file", error.into_string()),
+        _ => ViewError::Storage(error.into_string()),
+    }
 }
 
 /// The state as of the last write.

@@ -1,0 +1,475 @@
+//! The store on disk: what survives which end, and that damage is an error, never other data.
+#![cfg(feature = "rocksdb")]
+
+mod stream;
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use quorate_state_machine::{
+    apply::ApplyItem,
+    keys,
+    memory::Memory,
+    rocks::{Compression, Store, StoreError, StoreOptions},
+    types::LogIndex,
+};
+use stream::{
+    Answers, answers, append, at, batch, create, delete, entry, fence, membership, produce, trim,
+};
+
+fn options() -> StoreOptions {
+    StoreOptions::default()
+}
+
+fn temp() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary directory can be made")
+}
+
+fn open(dir: &Path) -> Store {
+    Store::open(dir, &options()).expect("the store opens")
+}
+
+/// A batch that goes to a blob file, told from others by `n`.
+fn large(n: u64) -> quorate_state_machine::types::Batch {
+    let value: Vec<u8> = (0..4096_u64).map(|i| (i * 31 + n * 7) as u8).collect();
+    batch(&[&value, b"tail"])
+}
+
+/// Entry `i`: two logs, small and large batches, a producer, a trim now and then.
+fn nth(i: u64) -> ApplyItem {
+    if i == 1 {
+        return entry(1, 1, &[create("a"), create("b"), fence("a", Some(3))]);
+    }
+    match i % 10 {
+        5 => membership(i, b"voters 1 2 3"),
+        7 => entry(i, i, &[trim("b", i / 3)]),
+        _ => {
+            let small = append("b", batch(&[&i.to_be_bytes()]));
+            entry(i, i, &[small, produce("b", 9, i, large(i)), append("b", large(i))])
+        }
+    }
+}
+
+/// Entries 1 to `n`.
+fn entries(n: u64) -> Vec<ApplyItem> {
+    (1..=n).map(nth).collect()
+}
+
+fn of_store(store: &Store) -> Result<Answers, String> {
+    let view = store.view().map_err(|e| e.to_string())?;
+    answers(&view).map_err(|e| e.to_string())
+}
+
+/// What the reference model says after the first `n` of these entries.
+fn of_model(items: &[ApplyItem], n: u64) -> Answers {
+    let mut model = Memory::new();
+    if n > 0 {
+        model.apply(&items[..n as usize]).expect("the model can't be damaged");
+    }
+    answers(&model.reader().expect("the model can't be damaged")).expect("nor that")
+}
+
+/// What a crash leaves: the files as they are at this moment.
+fn crash_copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for file in fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        if file.file_name() != "LOCK" {
+            fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_was_flushed_is_there_again() {
+    let dir = temp();
+    let path = dir.path().join("state");
+    let items = entries(40);
+    let store = open(&path);
+    assert_eq!(store.applied(), None);
+    assert_eq!(store.raft_meta().unwrap(), None);
+    for items in items.chunks(7) {
+        store.apply(items).unwrap();
+    }
+    assert_eq!(store.applied(), Some(at(40)));
+    assert_eq!(store.durable_applied(), None, "nothing was flushed yet");
+    assert_eq!(store.flush().unwrap(), Some(at(40)));
+    assert_eq!(store.durable_applied(), Some(at(40)));
+
+    let crashed = dir.path().join("crashed");
+    crash_copy(&path, &crashed);
+    let again = open(&crashed);
+    assert_eq!(again.applied(), Some(at(40)));
+    assert_eq!(again.durable_applied(), Some(at(40)));
+    assert_eq!(again.raft_meta().unwrap().unwrap(), "voters 1 2 3");
+    assert_eq!(of_store(&again).unwrap(), of_model(&items, 40));
+    assert_eq!(of_store(&store).unwrap(), of_model(&items, 40));
+}
+
+#[test]
+fn closing_flushes() {
+    let dir = temp();
+    let items = entries(12);
+    open(dir.path()).apply(&items).unwrap();
+    assert_eq!(of_store(&open(dir.path())).unwrap(), of_model(&items, 12));
+}
+
+/// Where the process that gets killed works; set by the test that kills it.
+const VICTIM_DIR: &str = "QUORATE_TEST_VICTIM_DIR";
+
+/// So small that RocksDB flushes, compacts and stalls all the time.
+fn tiny() -> StoreOptions {
+    StoreOptions::new(64 << 10, 1 << 20, Compression::Lz4)
+}
+
+/// Not a test by itself: what `a_killed_process_leaves_a_prefix` runs and kills.
+#[test]
+fn victim() {
+    let Some(dir) = std::env::var_os(VICTIM_DIR) else { return };
+    let store = Store::open(Path::new(&dir), &tiny()).unwrap();
+    let done = store.applied().map_or(0, |at| at.index.0);
+    // Ends by itself if nobody kills it.
+    for first in (done + 1..done + 100_000).step_by(10) {
+        let items: Vec<_> = (first..first + 10).map(nth).collect();
+        store.apply(&items).unwrap();
+        println!("applied {}", store.applied().unwrap().index);
+    }
+}
+
+#[test]
+fn a_killed_process_leaves_a_prefix() {
+    let dir = temp();
+    let path = dir.path().join("state");
+    let mut before = 0;
+    // Each round is killed a little later, and goes on where the one before was.
+    for round in 1..8 {
+        let mut victim = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "victim", "--nocapture"])
+            .env(VICTIM_DIR, &path)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(victim.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let said = lines
+            .filter_map(|line| line.strip_prefix("applied ")?.parse::<u64>().ok())
+            .nth(7 * round)
+            .expect("it goes on until it is killed");
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+
+        let copy = dir.path().join(format!("round-{round}"));
+        crash_copy(&path, &copy);
+        let after = Store::open(&copy, &tiny()).unwrap();
+        let n = after.applied().map_or(0, |at| at.index.0);
+        // Nothing asked for a flush, so anything from the last state on is fine, if it is a state.
+        assert!(n >= before, "what was durable stays");
+        let items = entries(n + 200);
+        assert!(of_store(&after).unwrap() == of_model(&items, n), "{n} of {said} is no prefix");
+        after.apply(&items[n as usize..]).unwrap();
+        assert!(of_store(&after).unwrap() == of_model(&items, n + 200), "{n} does not go on");
+        before = n;
+    }
+    assert!(before > 0, "RocksDB flushed by itself");
+}
+
+#[test]
+fn what_was_not_flushed_is_lost_whole() {
+    let dir = temp();
+    let path = dir.path().join("state");
+    let items = entries(30);
+    let store = open(&path);
+    store.apply(&items[..10]).unwrap();
+    store.flush().unwrap();
+    store.apply(&items[10..30]).unwrap();
+    let copy = dir.path().join("crashed");
+    // The memtable is far from full, so nothing is being flushed now.
+    crash_copy(&path, &copy);
+    let after = open(&copy);
+    assert_eq!(after.applied(), Some(at(10)), "memtables are lost, the Raft log has the rest");
+    assert_eq!(of_store(&after).unwrap(), of_model(&items, 10));
+    assert!(
+        matches!(after.apply(&items[9..]), Err(StoreError::Damaged { .. })),
+        "what is applied is not applied again"
+    );
+    assert_eq!(of_store(&after).unwrap(), of_model(&items, 10));
+    after.apply(&items[10..]).unwrap();
+    assert_eq!(of_store(&after).unwrap(), of_model(&items, 30));
+}
+
+#[test]
+fn a_view_stays_as_it_was() {
+    let dir = temp();
+    let store = open(dir.path());
+    let items = entries(40);
+    store.apply(&items[..20]).unwrap();
+    let view = store.view().unwrap();
+    store.apply(&items[20..]).unwrap();
+    store.apply(&[entry(41, 41, &[trim("b", 30), delete("a")])]).unwrap();
+    store.flush().unwrap();
+    store.reclaim();
+    assert_eq!(answers(&view).unwrap(), of_model(&items, 20));
+    // It keeps the database open, too.
+    drop(store);
+    assert_eq!(answers(&view).unwrap(), of_model(&items, 20));
+}
+
+#[test]
+fn a_checkpoint_is_the_state() {
+    let dir = temp();
+    let items = entries(50);
+    let store = open(&dir.path().join("state"));
+    store.apply(&items[..30]).unwrap();
+    let dest = dir.path().join("checkpoint");
+    store.checkpoint(&dest).unwrap();
+    assert_eq!(store.durable_applied(), Some(at(30)));
+    assert!(matches!(store.checkpoint(&dest), Err(StoreError::Exists { dir }) if dir == dest));
+    store.apply(&items[30..]).unwrap();
+
+    let frozen = Store::open_read_only(&dest, &options()).unwrap();
+    assert_eq!(frozen.applied(), Some(at(30)));
+    assert_eq!(frozen.raft_meta().unwrap().unwrap(), "voters 1 2 3");
+    assert_eq!(of_store(&frozen).unwrap(), of_model(&items, 30));
+    assert!(frozen.apply(&items[30..]).is_err(), "read only");
+    assert_eq!(of_store(&frozen).unwrap(), of_model(&items, 30));
+    drop(frozen);
+
+    // Another replica goes on from it, and this one does not notice.
+    let other = open(&dest);
+    other.apply(&items[30..]).unwrap();
+    assert_eq!(of_store(&other).unwrap(), of_model(&items, 50));
+    assert_eq!(of_store(&store).unwrap(), of_model(&items, 50));
+    assert!(dir.path().join("nothing").try_exists().is_ok_and(|there| !there));
+    let missing = Store::open_read_only(&dir.path().join("nothing"), &options());
+    assert!(matches!(missing, Err(StoreError::NotAStore { .. })));
+}
+
+#[test]
+fn checkpoints_during_apply_are_states() {
+    let dir = temp();
+    let items = entries(200);
+    let store = open(&dir.path().join("state"));
+    std::thread::scope(|scope| {
+        let apply = scope.spawn(|| {
+            for items in items.chunks(3) {
+                store.apply(items).unwrap();
+            }
+        });
+        let mut taken = 0;
+        while !apply.is_finished() || taken == 0 {
+            let before = store.applied().map_or(0, |at| at.index.0);
+            let dest = dir.path().join(format!("checkpoint-{taken}"));
+            store.checkpoint(&dest).unwrap();
+            let frozen = Store::open_read_only(&dest, &options()).unwrap();
+            let n = frozen.applied().map_or(0, |at| at.index.0);
+            assert!(n >= before, "it holds what was applied before");
+            assert_eq!(of_store(&frozen).unwrap(), of_model(&items, n));
+            taken += 1;
+        }
+        apply.join().unwrap();
+    });
+    assert_eq!(of_store(&store).unwrap(), of_model(&items, 200));
+}
+
+/// The files of a store that hold data.
+fn data_files(dir: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = fs::read_dir(dir)
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "sst" || e == "blob"))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn damage_is_an_error_never_other_data() {
+    let dir = temp();
+    let path = dir.path().join("state");
+    let items = entries(40);
+    {
+        let store = open(&path);
+        store.apply(&items[..20]).unwrap();
+        store.flush().unwrap();
+        store.apply(&items[20..]).unwrap();
+    }
+    let right = of_model(&items, 40);
+    let files = data_files(&path);
+    assert!(files.iter().any(|f| f.extension().is_some_and(|e| e == "blob")), "there are blobs");
+    let (mut seen, mut harmless, mut damaged) = (0, 0, 0);
+    for file in &files {
+        let length = fs::metadata(file).unwrap().len() as usize;
+        // Some byte everywhere, and each of the last, where the footers are.
+        for position in (0..length).step_by(length / 12 + 1).chain(length - 8..length) {
+            seen += 1;
+            let copy = dir.path().join(format!("damaged-{seen}"));
+            crash_copy(&path, &copy);
+            let victim = copy.join(file.file_name().unwrap());
+            let mut bytes = fs::read(&victim).unwrap();
+            bytes[position] ^= 0x10;
+            fs::write(&victim, bytes).unwrap();
+            let what = format!("byte {position} of {length} of {}", victim.display());
+            match Store::open(&copy, &options()) {
+                Ok(store) => match of_store(&store) {
+                    // Not every byte is looked at to answer; then the answer has to be right.
+                    Ok(read) => {
+                        assert!(read == right, "{what}: other data");
+                        harmless += 1;
+                    }
+                    Err(_) => damaged += 1,
+                },
+                Err(StoreError::Damaged { dir, .. }) => {
+                    assert_eq!(dir, copy);
+                    damaged += 1;
+                }
+                Err(other) => panic!("{what}: {other}"),
+            }
+            fs::remove_dir_all(&copy).unwrap();
+        }
+    }
+    assert!(damaged > seen / 2, "{damaged} of {seen} noticed, {harmless} in bytes nobody needs");
+}
+
+#[test]
+fn a_damaged_batch_says_so() {
+    let dir = temp();
+    let path = dir.path().join("state");
+    let items = entries(20);
+    open(&path).apply(&items).unwrap();
+    for file in data_files(&path).iter().filter(|f| f.extension().is_some_and(|e| e == "blob")) {
+        let mut bytes = fs::read(file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(file, bytes).unwrap();
+    }
+    let store = open(&path);
+    let view = store.view().unwrap();
+    let error = answers(&view).unwrap_err();
+    assert!(
+        matches!(error, quorate_state_machine::view::ViewError::Corrupt { .. }),
+        "{error} is damage, not a disk that failed"
+    );
+}
+
+#[test]
+fn a_missing_file_is_an_error() {
+    let dir = temp();
+    let path = dir.path().join("state");
+    let items = entries(40);
+    open(&path).apply(&items).unwrap();
+    let mut names: Vec<_> = data_files(&path);
+    names.push(path.join("CURRENT"));
+    for (i, name) in names.iter().enumerate() {
+        let copy = dir.path().join(format!("missing-{i}"));
+        crash_copy(&path, &copy);
+        fs::remove_file(copy.join(name.file_name().unwrap())).unwrap();
+        let error = match Store::open(&copy, &options()) {
+            Ok(store) => of_store(&store).err(),
+            Err(error) => Some(error.to_string()),
+        };
+        let error = error.unwrap_or_else(|| panic!("without {} nothing is missed", name.display()));
+        // A lost root file must not look like a new group.
+        if name.ends_with("CURRENT") {
+            assert!(error.contains("no complete store"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_store_is_made_whole_or_not_at_all() {
+    let dir = temp();
+    // Left by a crash while a store was being made.
+    let path = dir.path().join("state");
+    let half = dir.path().join("state.new");
+    fs::create_dir(&half).unwrap();
+    fs::write(half.join("MANIFEST-000001"), b"half").unwrap();
+    fs::create_dir(&path).unwrap();
+    assert_eq!(open(&path).applied(), None);
+    assert!(!half.exists());
+
+    let other = dir.path().join("other");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("notes.txt"), b"mine").unwrap();
+    assert!(
+        matches!(Store::open(&other, &options()), Err(StoreError::NotAStore { dir }) if dir == other)
+    );
+    assert_eq!(fs::read_dir(&other).unwrap().count(), 1, "it was left alone");
+}
+
+#[test]
+fn another_format_is_refused() {
+    let dir = temp();
+    for (i, (foreign, shown)) in
+        [(Some(&[2_u8][..]), "2"), (Some(&[1, 0][..]), "[1, 0]"), (None, "none")].iter().enumerate()
+    {
+        let path = dir.path().join(format!("state-{i}"));
+        let items = entries(5);
+        open(&path).apply(&items).unwrap();
+        {
+            let db = rocksdb::DB::open(&rocksdb::Options::default(), &path).unwrap();
+            match foreign {
+                Some(foreign) => db.put(keys::format(), foreign).unwrap(),
+                None => db.delete(keys::format()).unwrap(),
+            }
+            // Not even looked at: the rows of another format may be of another form.
+            db.put(keys::group(), b"other").unwrap();
+        }
+        for opened in [Store::open(&path, &options()), Store::open_read_only(&path, &options())] {
+            match opened {
+                Err(StoreError::Format { dir, found }) => {
+                    assert_eq!((dir, found.as_str()), (path.clone(), *shown));
+                }
+                Err(other) => panic!("{other}"),
+                Ok(_) => panic!("format {shown} was opened"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_store_is_opened_once() {
+    let dir = temp();
+    let first = open(dir.path());
+    let error = Store::open(dir.path(), &options()).err().expect("it is open already");
+    assert!(error.to_string().contains(&dir.path().display().to_string()), "{error}");
+    drop(first);
+    open(dir.path());
+}
+
+#[test]
+fn reclaim_gives_space_back() {
+    let dir = temp();
+    let store = open(dir.path());
+    store.apply(&[entry(1, 1, &[create("a"), create("b")])]).unwrap();
+    let mut offset = 0;
+    for i in 2..400 {
+        let value = vec![i as u8; 64 << 10];
+        let commands = [append("a", batch(&[&value])), append("b", batch(&[&value[..2048]]))];
+        store.apply(&[entry(i, i, &commands)]).unwrap();
+        offset += 1;
+    }
+    store.flush().unwrap();
+    let full = store.approximate_disk_bytes();
+    assert!(full > 25_000_000, "{full}");
+    // All but the last ten of one log, in several trims; the other stays.
+    for (i, before) in [(400, 100), (401, 250), (402, offset - 10)] {
+        store.apply(&[entry(i, i, &[trim("a", before)])]).unwrap();
+    }
+    let before = of_store(&store).unwrap();
+    store.reclaim();
+    // Garbage collection of the blob files goes on in the background.
+    for i in 403..2000 {
+        if store.approximate_disk_bytes() < full / 4 {
+            break;
+        }
+        store.apply(&[entry(i, i, &[])]).unwrap();
+        store.flush().unwrap();
+    }
+    let left = store.approximate_disk_bytes();
+    assert!(left < full / 4, "{left} of {full} bytes are left");
+    assert_eq!(of_store(&store).unwrap().logs, before.logs);
+    assert_eq!(store.view().unwrap().term_at(LogIndex(1)).unwrap(), Some(at(1).term));
+}
