@@ -6,9 +6,8 @@ use quorate_proto::{
     admin::v1::admin_service_server::AdminServiceServer, v1::log_service_server::LogServiceServer,
 };
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
+use tonic::transport::{Server, server::TcpIncoming};
 
 use super::{Fatal, parts::Parts, vitals::Vitals};
 use crate::{
@@ -101,7 +100,8 @@ pub(super) async fn start(parts: &Parts) -> Result<Servers, Fatal> {
         let router = client_router(parts)?;
         let (stop, failed) = (stop_clients.clone(), failed("client", &report));
         runtime::spawn(async move {
-            let incoming = TcpListenerStream::new(client_listener);
+            // The builder's own setting is for listeners that it opens itself.
+            let incoming = TcpIncoming::from(client_listener).with_nodelay(Some(true));
             let stopped = stop.cancelled_owned();
             if let Err(e) = router.serve_with_incoming_shutdown(incoming, stopped).await {
                 failed(e.to_string());
@@ -139,7 +139,6 @@ fn client_router(parts: &Parts) -> Result<tonic::transport::server::Router, Fata
         .build_v1()
         .map_err(|e| Fatal::new(ExitCode::Software, format!("gRPC reflection: {e}")))?;
     Ok(Server::builder()
-        .tcp_nodelay(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(config.limits.streams_per_connection)

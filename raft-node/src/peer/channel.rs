@@ -40,7 +40,6 @@ pub(super) fn service(grpc: PeerGrpc) -> PeerServiceServer<PeerGrpc> {
 /// A server with the peers' connection settings.
 pub(super) fn server(options: &PeerOptions) -> Server {
     Server::builder()
-        .tcp_nodelay(true)
         .http2_keepalive_interval(Some(options.keepalive_interval))
         .http2_keepalive_timeout(Some(options.keepalive_timeout))
 }

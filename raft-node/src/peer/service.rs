@@ -5,9 +5,8 @@ use std::future::Future;
 use futures::{Stream, StreamExt, stream::BoxStream};
 use quorate_proto::raft::v1::{self as pb, peer_service_server::PeerService};
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming, transport::server::TcpIncoming};
 
 use super::{channel, endpoint::PeerEndpoint, options::PeerOptions};
 
@@ -37,7 +36,12 @@ pub async fn serve(
     };
     channel::server(options)
         .add_service(service)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown)
+        // The builder's setting is for listeners of its own only: without this, Nagle's algorithm and
+        // delayed acknowledgements cost 40 ms now and then.
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            shutdown,
+        )
         .await
 }
 
