@@ -3,7 +3,10 @@
 use std::{
     fs::{File, OpenOptions},
     io,
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{FileExt, OpenOptionsExt},
+    },
     path::Path,
 };
 
@@ -60,10 +63,15 @@ impl Method {
 /// # Errors
 /// The probe's, if direct writes were demanded and don't work.
 pub fn probe(dir: &Path, asked: Durability) -> io::Result<Method> {
-    if asked == Durability::Fdatasync {
-        return Ok(Method::Fdatasync);
-    }
     let path = dir.join("probe");
+    let remove = || match std::fs::remove_file(&path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    };
+    if asked == Durability::Fdatasync {
+        // Of a start that was killed.
+        return remove().map(|()| Method::Fdatasync);
+    }
     let attempt = || -> io::Result<()> {
         File::create(&path)?.set_len(BLOCK as u64)?;
         let file = Method::Direct.open(&path)?;
@@ -71,10 +79,7 @@ pub fn probe(dir: &Path, asked: Durability) -> io::Result<Method> {
         file.write_all_at(buffer.take(BLOCK), 0)
     };
     let result = attempt();
-    match std::fs::remove_file(&path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
+    remove()?;
     match (result, asked) {
         (Ok(()), _) => Ok(Method::Direct),
         (Err(_), Durability::Auto) => Ok(Method::Fdatasync),
@@ -123,4 +128,17 @@ impl Disk for RealDisk {
 /// The file system's.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
+}
+
+/// Takes the directory for this process, until the file is closed.
+///
+/// # Errors
+/// `WouldBlock` if another process (or another store of this one) has it; or the file system's.
+pub fn lock(dir: &Path) -> io::Result<File> {
+    let file = File::open(dir)?;
+    // SAFETY: the call has no memory effects; the descriptor is open.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(file)
 }

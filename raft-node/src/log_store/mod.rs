@@ -10,23 +10,28 @@
 //!   error, [`LogStore::failed`] says so, nothing is tried again.
 //! - After a crash: everything that was confirmed is there; of what was not, a prefix may be.
 //!
-//! Reading order: `frame` (bytes), `segment` (files), `state`, `group` (the calls), `shared` (the
-//! queue), `writer` (the thread), `prepare` (spare segments), `recovery`.
+//! Reading order: `frame` (bytes), `segment` (files), `state`, `table` (where entries are), `group`
+//! (the calls), `shared` (the queue), `writer` (the thread), `evict` (the cache's bound), `read`,
+//! `prepare` (spare segments), `recovery`.
 //!
 //! Not here: admission (the byte bound is in front of the proposer), what an entry means, when to
 //! purge.
 
 mod buffer;
 mod durability;
+mod evict;
 mod frame;
 mod group;
 mod prepare;
+mod read;
 mod recovery;
 mod segment;
 mod shared;
 mod state;
+mod table;
 #[cfg(test)]
 mod tests;
+mod tidy;
 mod writer;
 
 use std::{
@@ -41,6 +46,7 @@ use tokio::sync::watch;
 
 use self::{
     buffer::AlignedBuffer,
+    evict::Evictions,
     group::Group,
     prepare::Preparer,
     segment::Header,
@@ -112,6 +118,12 @@ pub enum OpenError {
         /// What is wrong.
         why: String,
     },
+    /// Somebody has it open.
+    #[error("{} is in use: is this node running already?", path.display())]
+    InUse {
+        /// Which directory.
+        path: PathBuf,
+    },
     /// The log of another node.
     #[error(
         "{} belongs to the log of another node or cluster: was a disk swapped, or a directory \
@@ -130,9 +142,24 @@ struct Inner {
     thread: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
+impl Inner {
+    fn close(&self) {
+        // Refused when it is closed or has failed already.
+        drop(self.shared.push(Op::Close));
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            // The last handle may be dropped in a callback.
+            && thread.thread().id() != thread::current().id()
+        {
+            // A panic there was reported by the hook already.
+            let _ = thread.join();
+        }
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.shared.push(Op::Close);
+        self.close();
     }
 }
 
@@ -149,16 +176,22 @@ impl LogStore {
     /// [`OpenError`]; nothing was changed but leftovers removed.
     ///
     /// # Panics
-    /// If `segment_bytes` is not a positive number of whole blocks.
+    /// If `segment_bytes` is not a positive number of whole blocks below 4 GiB.
     pub fn open(dir: &Path, options: Options) -> Result<(Self, RecoveryReport), OpenError> {
         assert!(
-            options.segment_bytes.is_multiple_of(frame::BLOCK as u64) && options.segment_bytes > 0,
-            "a segment is whole blocks"
+            options.segment_bytes.is_multiple_of(frame::BLOCK as u64)
+                && (1..1 << 32).contains(&options.segment_bytes),
+            "a segment is whole blocks, and addressed with 32 bits"
         );
         let io = |source| OpenError::Io { path: dir.to_owned(), source };
         std::fs::create_dir_all(dir).map_err(io)?;
+        let lock = durability::lock(dir).map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => OpenError::InUse { path: dir.to_owned() },
+            _ => io(source),
+        })?;
         let method = durability::probe(dir, options.durability).map_err(io)?;
-        let recovered = recovery::recover(dir, options.store_id, options.segment_bytes)?;
+        let recovered =
+            recovery::recover(dir, options.store_id, options.segment_bytes, &*options.disk)?;
         let states = recovered.states();
         let (next_batch, report) = (recovered.next_batch, recovered.report);
         let groups = recovered
@@ -167,12 +200,20 @@ impl LogStore {
             .map(|(number, table)| (number, Arc::new(Group::new(number, table))))
             .collect();
         let mut segments = VecDeque::from(recovered.segments);
+        let mut spares = recovered.spares;
+        if recovered.last_is_empty && segments.len() > 1 {
+            // A node that is started again and again must not fill the disk with segments. The
+            // oldest one stays in any case: its header is all that is left of what was before it.
+            let last = segments.pop_back().expect("there are more than one");
+            let number = prepare::next_number(&spares);
+            spares.push(segment::retire(dir, &last.path, number).map_err(io)?);
+        }
         let shared = Arc::new(Shared::new(groups, 0, 0));
         let preparer = Preparer::start(
             dir.to_owned(),
             options.segment_bytes,
             options.spare_segments,
-            recovered.spares,
+            spares,
             shared.clone(),
         )
         .map_err(io)?;
@@ -188,8 +229,9 @@ impl LogStore {
         let at = Header::space(header.groups.len()) as u64;
         let spare = preparer.take().map_err(io)?;
         let (file, segment) =
-            segment::begin(dir, &spare, &header, method, &*options.disk).map_err(io)?;
-        shared.end.store(segment.id * options.segment_bytes + at, Ordering::Relaxed);
+            segment::begin(dir, &spare, options.segment_bytes, &header, method, &*options.disk)
+                .map_err(io)?;
+        shared.end.store(segment.start + at, Ordering::Relaxed);
         segments.push_back(Arc::new(segment));
         let writer = Writer {
             shared: shared.clone(),
@@ -203,7 +245,8 @@ impl LogStore {
             states,
             preparer,
             buffer: AlignedBuffer::new(1 << 20),
-            evictable: VecDeque::new(),
+            evictions: Evictions::default(),
+            _lock: lock,
         };
         let thread = thread::Builder::new()
             .name("log-sync".to_owned())
@@ -259,11 +302,6 @@ impl LogStore {
 
     /// Makes everything that is queued durable, and ends the thread. Later calls get an error.
     pub fn close(self) {
-        self.inner.shared.push(Op::Close);
-        let thread = self.inner.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            // A panic there was reported by the hook already.
-            let _ = thread.join();
-        }
+        self.inner.close();
     }
 }

@@ -51,12 +51,7 @@ impl Preparer {
         spares: Vec<PathBuf>,
         shared: Arc<Shared>,
     ) -> io::Result<Self> {
-        // Numbers of spares only have to differ from each other.
-        let next_number = spares
-            .iter()
-            .filter_map(|p| u64::from_str_radix(p.file_stem()?.to_str()?, 16).ok())
-            .max()
-            .map_or(0, |n| n + 1);
+        let next_number = next_number(&spares);
         let pool = Arc::new(Pool {
             dir,
             bytes,
@@ -68,8 +63,14 @@ impl Preparer {
         let (jobs, work) = mpsc::channel();
         let for_thread = pool.clone();
         let thread = thread::Builder::new().name("log-prepare".to_owned()).spawn(move || {
+            let mut waiting = VecDeque::new();
             for job in work {
-                for_thread.carry_out(job);
+                if let Err(error) = for_thread.carry_out(job, &mut waiting) {
+                    // The sync thread meets the same error when it needs a segment, and stops
+                    // the node; a full disk that is emptied in time does no harm.
+                    let dir = for_thread.dir.display();
+                    tracing::warn!(%error, %dir, "could not prepare a log segment");
+                }
             }
         })?;
         let this = Self { pool, jobs: Some(jobs), thread: Some(thread) };
@@ -126,16 +127,17 @@ impl Pool {
         segment::make_spare(&self.dir, number, self.bytes)
     }
 
-    fn carry_out(&self, job: Job) {
-        let result = match job {
-            Job::Fill => self.fill(),
-            Job::Recycle(segment) => self.recycle(segment),
-        };
-        if let Err(error) = result {
-            // The sync thread meets the same error when it needs a segment, and stops the node; a
-            // full disk that is emptied in time does no harm.
-            tracing::warn!(%error, dir = %self.dir.display(), "could not prepare a log segment");
+    /// Carries out `job`, after the segments that could not be given back before: a younger one
+    /// must never be gone while an older one is there, or the next start takes it for lost.
+    fn carry_out(&self, job: Job, waiting: &mut VecDeque<Arc<Segment>>) -> io::Result<()> {
+        if let Job::Recycle(segment) = job {
+            waiting.push_back(segment);
         }
+        while let Some(oldest) = waiting.front() {
+            self.recycle(oldest)?;
+            waiting.pop_front();
+        }
+        self.fill()
     }
 
     fn fill(&self) -> io::Result<()> {
@@ -146,17 +148,74 @@ impl Pool {
         Ok(())
     }
 
-    fn recycle(&self, segment: Arc<Segment>) -> io::Result<()> {
+    fn recycle(&self, segment: &Arc<Segment>) -> io::Result<()> {
         // A reader may hold it still: then the name goes, and the bytes stay until he is done.
         // One more than is ever made: in a steady state nothing is made and nothing removed.
-        if self.ready().len() > self.wanted || Arc::strong_count(&segment) > 1 {
-            std::fs::remove_file(&segment.path)?;
+        if self.ready().len() > self.wanted
+            || Arc::strong_count(segment) > 1
+            || segment.file_bytes()? != self.bytes
+        {
+            std::fs::remove_file(&segment.path).or_else(gone_already)?;
             return sync_dir(&self.dir);
         }
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        let spare = segment::retire(&self.dir, &segment.path, number)?;
+        let spare = match segment::retire(&self.dir, &segment.path, number) {
+            // A spare of the first try; the next start finds it.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return sync_dir(&self.dir),
+            spare => spare?,
+        };
         Counters::add(&self.shared.counters.recycled, 1);
         self.ready().push_back(spare);
         Ok(())
+    }
+}
+
+/// The second try with a file whose directory could not be synced at the first.
+fn gone_already(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+/// A number for a spare's name; they only have to differ from each other.
+pub(super) fn next_number(spares: &[PathBuf]) -> u64 {
+    spares
+        .iter()
+        .filter_map(|p| u64::from_str_radix(p.file_stem()?.to_str()?, 16).ok())
+        .max()
+        .map_or(0, |n| n + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_younger_segment_never_goes_before_an_older_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = Arc::new(Shared::new(std::collections::BTreeMap::new(), 0, 0));
+        let pool = Pool {
+            dir: dir.path().to_owned(),
+            // Not theirs: both are to be removed.
+            bytes: 1,
+            wanted: 0,
+            ready: Mutex::default(),
+            next_number: AtomicU64::new(0),
+            shared,
+        };
+        let (older, younger) = (dir.path().join("1"), dir.path().join("2"));
+        // A directory can't be removed as a file.
+        fs::create_dir(&older).unwrap();
+        fs::write(&younger, "").unwrap();
+        let job = |id, path: &PathBuf| {
+            Job::Recycle(Arc::new(Segment::open(id, path.clone(), 0, 0).unwrap()))
+        };
+        let mut waiting = VecDeque::new();
+        pool.carry_out(job(1, &older), &mut waiting).unwrap_err();
+        pool.carry_out(job(2, &younger), &mut waiting).unwrap_err();
+        assert!(younger.exists());
+        fs::remove_dir(&older).unwrap();
+        pool.carry_out(Job::Fill, &mut waiting).unwrap();
+        assert!(!younger.exists() && waiting.is_empty());
     }
 }

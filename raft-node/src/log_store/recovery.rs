@@ -9,17 +9,21 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    fs::File,
+    io,
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{
     OpenError,
+    durability::Disk,
     frame::{BATCH_HEADER, BLOCK, BatchHeader, Frame, Kind, blocks, parse_frame},
-    group::{Place, Slot, Table},
     segment::{self, Header, Segment},
     state::{EntryIs, GroupState},
+    table::Table,
 };
 
 /// What was found.
@@ -58,6 +62,8 @@ impl fmt::Display for RecoveryReport {
 pub(super) struct Recovered {
     pub tables: BTreeMap<u32, Table>,
     pub segments: Vec<Arc<Segment>>,
+    /// There is no batch in the last segment.
+    pub last_is_empty: bool,
     pub spares: Vec<PathBuf>,
     /// Number of the next batch.
     pub next_batch: u64,
@@ -70,8 +76,18 @@ impl Recovered {
     }
 }
 
+/// Makes durable what the page cache holds of the last segment, then drops it from there. A process
+/// that was killed between write and sync left a batch there that only looks durable, and a sync
+/// that failed left one that the disk may never have seen: what is read below is promised on.
+fn settle(path: &Path, disk: &dyn Disk) -> io::Result<()> {
+    let file = File::options().read(true).write(true).open(path)?;
+    disk.sync(&file)?;
+    // SAFETY: the call has no memory effects; the descriptor is open.
+    let error = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+}
+
 struct Replay {
-    segment_bytes: u64,
     tables: BTreeMap<u32, Table>,
     next_batch: u64,
     report: RecoveryReport,
@@ -81,6 +97,7 @@ pub(super) fn recover(
     dir: &Path,
     store_id: [u8; 16],
     segment_bytes: u64,
+    disk: &dyn Disk,
 ) -> Result<Recovered, OpenError> {
     let started = Instant::now();
     let io = |source| OpenError::Io { path: dir.to_owned(), source };
@@ -94,13 +111,13 @@ pub(super) fn recover(
             std::fs::remove_file(&spare).map_err(io)?;
         }
     }
-    let mut replay = Replay {
-        segment_bytes,
-        tables: BTreeMap::new(),
-        next_batch: 1,
-        report: RecoveryReport::default(),
-    };
+    if let Some((_, path)) = paths.last_key_value() {
+        settle(path, disk).map_err(|source| OpenError::Io { path: path.clone(), source })?;
+    }
+    let mut replay =
+        Replay { tables: BTreeMap::new(), next_batch: 1, report: RecoveryReport::default() };
     let mut segments: Vec<Arc<Segment>> = Vec::new();
+    let mut last_is_empty = false;
     for (id, path) in paths {
         let corrupt = |at: u64, why: String| OpenError::Corrupt { path: path.clone(), at, why };
         let bytes =
@@ -119,30 +136,32 @@ pub(super) fn recover(
             }
             Some(_) => replay.check(&header).map_err(|why| corrupt(0, why))?,
         }
-        let open = Segment::open(id, path.clone(), header.salt);
+        let open = Segment::open(id, path.clone(), header.salt, segment_bytes);
         let segment =
             Arc::new(open.map_err(|source| OpenError::Io { path: path.clone(), source })?);
         replay.segment(&segment, &bytes, first).map_err(|(at, why)| corrupt(at, why))?;
+        last_is_empty = replay.next_batch == header.first_batch;
         segments.push(segment);
     }
-    for (group, table) in &replay.tables {
-        if let Some(n) = table.slots.iter().position(|slot| slot.place.is_none()) {
+    for (group, table) in &mut replay.tables {
+        if let Some(index) = table.first_without_place() {
             return Err(OpenError::Corrupt {
                 path: dir.to_owned(),
                 at: 0,
                 why: format!(
-                    "entry {} of group {group} is missing: an old segment was removed",
-                    table.first + n as u64
+                    "entry {index} of group {group} is missing: an old segment was removed"
                 ),
             });
         }
+        table.state.trust_committed_up_to_last();
     }
     replay.report.segments = segments.len() as u64;
-    replay.report.entries = replay.tables.values().map(|t| t.slots.len() as u64).sum();
+    replay.report.entries = replay.tables.values().map(|t| t.len() as u64).sum();
     replay.report.elapsed = started.elapsed();
     Ok(Recovered {
         tables: replay.tables,
         segments,
+        last_is_empty,
         spares,
         next_batch: replay.next_batch,
         report: replay.report,
@@ -155,12 +174,11 @@ impl Replay {
     fn begin(&mut self, header: &Header) {
         self.next_batch = header.first_batch;
         for (group, state) in &header.groups {
-            let mut table = Table { state: *state, ..Table::default() };
+            let mut table = Table::default();
+            table.state = *state;
             if let Some((_, last)) = state.last {
-                table.first = state.first_index();
-                for _ in table.first..=last {
-                    let slot = table.new_slot(0, 0, 0);
-                    table.slots.push_back(slot);
+                for index in state.first_index()..=last {
+                    table.push(index, 0, 0, 0);
                 }
             }
             self.tables.insert(*group, table);
@@ -240,17 +258,10 @@ impl Replay {
     ) -> Result<(), (u64, &'static str)> {
         while !body.is_empty() {
             let (frame, payload, length) = parse_frame(body).map_err(|why| (at, why))?;
-            let place = Place {
-                segment: segment.clone(),
-                at,
-                position: segment.id * self.segment_bytes + at,
-            };
             let table = self.tables.entry(frame.group).or_default();
-            table.replay(&frame, payload.len(), place).map_err(|why| (at, why))?;
+            table.replay(&frame, payload.len(), segment, at).map_err(|why| (at, why))?;
             if frame.kind == Kind::Entry {
-                let mut highest = segment.highest.lock().unwrap_or_else(PoisonError::into_inner);
-                let top = highest.entry(frame.group).or_insert(frame.index);
-                *top = frame.index.max(*top);
+                segment.holds(frame.group, frame.index);
             }
             body = &body[length..];
             at += length as u64;
@@ -260,34 +271,26 @@ impl Replay {
 }
 
 impl Table {
-    fn new_slot(&mut self, term: u64, kind: u8, length: u32) -> Slot {
-        let serial = self.next_serial;
-        self.next_serial += 1;
-        Slot { term, kind, length, serial, place: None, payload: None }
-    }
-
-    fn replay(&mut self, frame: &Frame, length: usize, place: Place) -> Result<(), &'static str> {
+    fn replay(
+        &mut self,
+        frame: &Frame,
+        length: usize,
+        segment: &Arc<Segment>,
+        at: u64,
+    ) -> Result<(), &'static str> {
         match frame.kind {
             Kind::Entry => {
                 let length = u32::try_from(length).map_err(|_| "an entry beyond 4 GiB")?;
-                match self.state.classify(frame.index)? {
-                    EntryIs::Next => {
-                        if self.slots.is_empty() {
-                            self.first = frame.index;
-                        }
-                        let mut slot = self.new_slot(frame.term, frame.entry_kind, length);
-                        slot.place = Some(place);
-                        self.slots.push_back(slot);
-                    }
-                    EntryIs::Copy => {
-                        // A copy of an entry that is purged by now is of no interest.
-                        if let Some(slot) = self.slot_mut(frame.index) {
-                            slot.term = frame.term;
-                            slot.kind = frame.entry_kind;
-                            slot.length = length;
-                            slot.place = Some(place);
-                        }
-                    }
+                if self.state.classify(frame.index)? == EntryIs::Next {
+                    self.push(frame.index, frame.term, frame.entry_kind, length);
+                }
+                // A copy of an entry that is purged by now is of no interest.
+                if let Some(slot) = self.slot_mut(frame.index) {
+                    slot.term = frame.term;
+                    slot.kind = frame.entry_kind;
+                    slot.length = length;
+                    slot.segment = Some(segment.clone());
+                    slot.at = u32::try_from(at).map_err(|_| "a segment beyond 4 GiB")?;
                 }
             }
             Kind::Truncate => {

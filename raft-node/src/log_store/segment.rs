@@ -6,7 +6,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use super::{
@@ -149,20 +149,22 @@ pub struct Segment {
     pub path: PathBuf,
     /// Of this life.
     pub salt: u64,
+    /// Position of its first byte in the log as a whole: for distances.
+    pub start: u64,
     /// Buffered, for reading what the cache has dropped.
     reader: File,
     /// For each group, the highest index of an entry in it.
-    pub highest: Mutex<BTreeMap<u32, u64>>,
+    highest: Mutex<BTreeMap<u32, u64>>,
 }
 
 impl Segment {
-    /// Opens one for reading.
+    /// Opens one for reading. `bytes` is the size of segments.
     ///
     /// # Errors
     /// The file system's.
-    pub fn open(id: u64, path: PathBuf, salt: u64) -> io::Result<Self> {
+    pub fn open(id: u64, path: PathBuf, salt: u64, bytes: u64) -> io::Result<Self> {
         let reader = File::open(&path)?;
-        Ok(Self { id, path, salt, reader, highest: Mutex::default() })
+        Ok(Self { id, path, salt, start: id * bytes, reader, highest: Mutex::default() })
     }
 
     /// Reads `length` bytes at `at`.
@@ -173,6 +175,26 @@ impl Segment {
         let mut bytes = vec![0; length];
         self.reader.read_exact_at(&mut bytes, at)?;
         Ok(bytes)
+    }
+
+    /// Size of its file: not what new segments get, if the setting was changed.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn file_bytes(&self) -> io::Result<u64> {
+        Ok(self.reader.metadata()?.len())
+    }
+
+    /// For each group, the highest index of an entry in it.
+    pub fn highest(&self) -> MutexGuard<'_, BTreeMap<u32, u64>> {
+        self.highest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that an entry is in it.
+    pub fn holds(&self, group: u32, index: u64) {
+        let mut highest = self.highest();
+        let top = highest.entry(group).or_insert(index);
+        *top = index.max(*top);
     }
 }
 
@@ -196,8 +218,9 @@ pub fn list(dir: &Path) -> io::Result<(BTreeMap<u64, PathBuf>, Vec<PathBuf>)> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        if let Some(id) = name.strip_suffix(SUFFIX).and_then(|id| u64::from_str_radix(id, 16).ok())
-        {
+        let id = name.strip_suffix(SUFFIX).and_then(|id| u64::from_str_radix(id, 16).ok());
+        // Only the name that we give: a second spelling of an id would hide a segment.
+        if let Some(id) = id.filter(|id| path_of(dir, *id) == path) {
             segments.insert(id, path);
         } else if name.ends_with(SPARE_SUFFIX) {
             spares.push(path);
@@ -261,6 +284,7 @@ pub fn retire(dir: &Path, old: &Path, number: u64) -> io::Result<PathBuf> {
 pub fn begin(
     dir: &Path,
     spare: &Path,
+    bytes: u64,
     header: &Header,
     method: Method,
     disk: &dyn Disk,
@@ -268,16 +292,16 @@ pub fn begin(
     let file = method.open(spare)?;
     let space = Header::space(header.groups.len());
     let mut buffer = AlignedBuffer::new(space);
-    let bytes = buffer.take(space);
-    bytes.fill(0);
+    let block = buffer.take(space);
+    block.fill(0);
     let encoded = header.encode();
-    bytes[..encoded.len()].copy_from_slice(&encoded);
-    disk.write(&file, 0, bytes)?;
+    block[..encoded.len()].copy_from_slice(&encoded);
+    disk.write(&file, 0, block)?;
     disk.sync(&file)?;
     let path = path_of(dir, header.id);
     fs::rename(spare, &path)?;
     sync_dir(dir)?;
-    let segment = Segment::open(header.id, path, header.salt)?;
+    let segment = Segment::open(header.id, path, header.salt, bytes)?;
     Ok((file, segment))
 }
 

@@ -13,13 +13,14 @@ use std::{
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    group::{Done, Group, RawEntry, Table},
+    group::{Done, Group, RawEntry},
     state::{Point, VoteRecord},
+    table::Table,
 };
 
 /// Something for the sync thread to make durable.
 pub(super) enum Op {
-    Append { group: Arc<Group>, entries: Vec<RawEntry>, serials: Vec<u64>, done: Done },
+    Append { group: Arc<Group>, entries: Vec<RawEntry>, first_serial: u32, done: Done },
     Vote { group: Arc<Group>, vote: VoteRecord, reply: oneshot::Sender<io::Result<()>> },
     Truncate { group: Arc<Group>, last: Option<Point>, reply: oneshot::Sender<io::Result<()>> },
     Purge { group: Arc<Group>, term: u64, index: u64, reply: oneshot::Sender<io::Result<()>> },
@@ -129,17 +130,17 @@ impl Shared {
         groups.entry(number).or_insert_with(new).clone()
     }
 
-    pub fn push(&self, op: Op) {
+    /// Queues `op`; gives it back, with the reason, if nothing is taken any more.
+    pub fn push(&self, op: Op) -> Result<(), (Op, String)> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(why) = queue.closed.clone() {
-            drop(queue);
-            op.fail(&why);
-            return;
+        if let Some(why) = &queue.closed {
+            return Err((op, why.clone()));
         }
         queue.ops.push(op);
         if queue.ops.len() == 1 {
             self.wake.notify_one();
         }
+        Ok(())
     }
 
     /// Waits for something to do, and takes all of it.

@@ -66,6 +66,13 @@ impl GroupState {
         }
     }
 
+    /// After a crash. A commit point may have reached the disk before entries up to it, as others
+    /// committed them: what is there of them is committed, and no more is claimed.
+    pub fn trust_committed_up_to_last(&mut self) {
+        let last = self.last;
+        self.committed = self.committed.zip(last).map(|(c, l)| if c.1 > l.1 { l } else { c });
+    }
+
     /// Follows a frame.
     pub fn follow(&mut self, frame: &Frame) {
         match frame.kind {

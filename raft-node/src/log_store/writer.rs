@@ -17,8 +17,9 @@ use super::{
     Options,
     buffer::AlignedBuffer,
     durability::Method,
+    evict::Evictions,
     frame::{BATCH_HEADER, BatchHeader, Frame, Kind, blocks, frame_len, put_frame},
-    group::{Done, Group, Place, read_entry},
+    group::{Done, Group, RawEntry},
     prepare::Preparer,
     segment::{self, Header, Segment},
     shared::{Counters, Op, Shared},
@@ -28,16 +29,13 @@ use super::{
 /// Bytes of frames in one batch: bounds the buffer, and how long the first waits for the last.
 const MAX_BODY: usize = 8 * 1024 * 1024;
 
-/// Segments held before the few entries of groups that are idle are copied out of the oldest.
-const HELD_BEFORE_COPYING: usize = 4;
-
 /// A frame to write.
-struct Piece {
+pub(super) struct Piece {
     frame: Frame,
-    payload: Bytes,
+    pub payload: Bytes,
     group: Arc<Group>,
     /// Of the slot, for entries.
-    serial: u64,
+    serial: u32,
 }
 
 enum Completion {
@@ -62,14 +60,18 @@ pub(super) struct Writer {
     pub states: BTreeMap<u32, GroupState>,
     pub preparer: Preparer,
     pub buffer: AlignedBuffer,
-    /// Cached entries in the order in which they became durable.
-    pub evictable: VecDeque<(Arc<Group>, u64, u64)>,
+    pub evictions: Evictions,
+    /// Nobody else opens the directory while this is open.
+    pub _lock: File,
 }
 
 impl Writer {
     /// Until the log is closed, or fails.
     pub fn run(mut self) {
-        self.free_segments();
+        if let Err(error) = self.tidy() {
+            self.fail(&error, VecDeque::new());
+            return;
+        }
         let mut ops = Vec::new();
         loop {
             self.shared.take(&mut ops);
@@ -128,15 +130,22 @@ impl Writer {
         while written < pieces.len() || !waiting.is_empty() {
             if written < pieces.len() {
                 let count = self.fitting(&pieces[written..])?;
-                self.write_batch(&pieces[written..written + count])?;
+                let batch = &pieces[written..written + count];
+                self.write_batch(batch)?;
                 written += count;
+                let entries = batch.iter().filter(|piece| piece.frame.kind == Kind::Entry);
+                let (count, bytes) = entries.fold((0, 0), |(count, bytes), piece| {
+                    (count + 1, bytes + piece.payload.len() as u64)
+                });
+                Counters::add(&self.shared.counters.entries, count);
+                Counters::add(&self.shared.counters.payload_bytes, bytes);
             }
             while waiting.front().is_some_and(|(needs, _)| *needs <= written) {
                 let (_, completion) = waiting.pop_front().expect("looked at right above");
                 complete(completion, Ok(()));
             }
         }
-        self.evict();
+        self.evictions.run(&self.shared.cached, self.options.cache_bytes);
         Ok(())
     }
 
@@ -182,7 +191,7 @@ impl Writer {
         Ok(fits.count().max(1))
     }
 
-    fn write_batch(&mut self, pieces: &[Piece]) -> io::Result<()> {
+    pub fn write_batch(&mut self, pieces: &[Piece]) -> io::Result<()> {
         let body: usize = pieces.iter().map(|p| frame_len(p.payload.len())).sum();
         let total = blocks(BATCH_HEADER + body);
         let bytes = self.buffer.take(total);
@@ -227,65 +236,41 @@ impl Writer {
         self.note(pieces, &segment);
         self.number += 1;
         self.at += total as u64;
-        self.shared.end.store(self.position(&segment, self.at), Ordering::Relaxed);
+        self.shared.end.store(segment.start + self.at, Ordering::Relaxed);
         if has(Kind::Purge) || has(Kind::Truncate) {
             self.free_segments();
         }
         Ok(())
     }
 
-    fn position(&self, segment: &Segment, at: u64) -> u64 {
-        segment.id * self.options.segment_bytes + at
-    }
-
     /// Tells the tables where the entries are, and follows every frame.
     fn note(&mut self, pieces: &[Piece], segment: &Arc<Segment>) {
-        let counters = &self.shared.counters;
-        let mut at = self.at + BATCH_HEADER as u64;
-        let mut highest = segment.highest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut at = self.at as usize + BATCH_HEADER;
         for run in pieces.chunk_by(|a, b| Arc::ptr_eq(&a.group, &b.group)) {
             let group = &run[0].group;
             let state = self.states.entry(group.number).or_default();
             let mut table = group.table();
+            let mut newest = None;
             for piece in run {
                 let Frame { kind, index, .. } = piece.frame;
                 state.follow(&piece.frame);
                 if kind == Kind::Entry {
-                    let top = highest.entry(group.number).or_insert(index);
-                    *top = index.max(*top);
-                    Counters::add(&counters.entries, 1);
-                    Counters::add(&counters.payload_bytes, piece.payload.len() as u64);
+                    newest = Some(index);
+                    segment.holds(group.number, index);
                     // Truncated or purged meanwhile, or another entry has the index now: no slot.
                     if let Some(slot) = table.slot_mut(index)
                         && slot.serial == piece.serial
                     {
-                        slot.place = Some(Place {
-                            segment: segment.clone(),
-                            at,
-                            position: segment.id * self.options.segment_bytes + at,
-                        });
-                        self.evictable.push_back((group.clone(), index, piece.serial));
+                        slot.segment = Some(segment.clone());
+                        slot.at = u32::try_from(at).expect("segments are below 4 GiB");
                     }
                 }
-                at += frame_len(piece.payload.len()) as u64;
+                at += frame_len(piece.payload.len());
             }
-        }
-    }
-
-    fn evict(&mut self) {
-        while self.shared.cached.load(Ordering::Relaxed) > self.options.cache_bytes {
-            let Some((group, index, serial)) = self.evictable.pop_front() else { return };
-            let mut table = group.table();
-            if let Some(slot) = table.slot_mut(index)
-                && slot.serial == serial
-                && let Some(payload) = slot.payload.take()
-            {
-                self.shared.cached.fetch_sub(payload.len() as u64, Ordering::Relaxed);
+            drop(table);
+            if let Some(upto) = newest {
+                self.evictions.written(group, upto);
             }
-        }
-        // Slots that are gone leave their entries behind in this queue; keep it in proportion.
-        if self.evictable.len() > 1024 && self.shared.cached.load(Ordering::Relaxed) == 0 {
-            self.evictable.clear();
         }
     }
 
@@ -299,105 +284,32 @@ impl Writer {
             groups: self.states.clone(),
         };
         let space = Header::space(header.groups.len()) as u64;
-        let (file, segment) =
-            segment::begin(&self.dir, &spare, &header, self.method, &*self.options.disk)?;
+        let (file, segment) = segment::begin(
+            &self.dir,
+            &spare,
+            self.options.segment_bytes,
+            &header,
+            self.method,
+            &*self.options.disk,
+        )?;
         crate::crash_point!("log.segment.rolled");
         self.file = file;
         self.at = space;
         self.segments.push_back(Arc::new(segment));
-        self.copy_forward()?;
-        self.free_segments();
-        Ok(())
+        self.tidy()
     }
+}
 
-    /// Gives back the oldest segments in which every group has purged everything.
-    fn free_segments(&mut self) {
-        while self.segments.len() > 1 {
-            let oldest = &self.segments[0];
-            let highest = oldest.highest.lock().unwrap_or_else(PoisonError::into_inner);
-            let needed = highest.iter().any(|(group, index)| {
-                let purged = self.states.get(group).and_then(|state| state.purged);
-                purged.is_none_or(|(_, purged)| purged < *index)
-            });
-            drop(highest);
-            if needed {
-                break;
-            }
-            let oldest = self.segments.pop_front().expect("looked at right above");
-            self.preparer.recycle(oldest);
-        }
-        let files = self.segments.len() + self.preparer.ready();
-        self.shared.segments.store(self.segments.len() as u64, Ordering::Relaxed);
-        let bytes = files as u64 * self.options.segment_bytes;
-        self.shared.disk_bytes.store(bytes, Ordering::Relaxed);
-    }
-
-    /// A group that appends nothing would hold the oldest segment, and with it all younger ones,
-    /// for ever: its few entries move to where the others are.
-    fn copy_forward(&mut self) -> io::Result<()> {
-        if self.segments.len() <= HELD_BEFORE_COPYING {
-            return Ok(());
-        }
-        let oldest = self.segments[0].clone();
-        let groups: Vec<Arc<Group>> = {
-            let known = self.shared.groups.read().unwrap_or_else(PoisonError::into_inner);
-            known.values().cloned().collect()
+impl Piece {
+    pub fn entry(group: &Arc<Group>, entry: RawEntry, serial: u32) -> Self {
+        let frame = Frame {
+            kind: Kind::Entry,
+            entry_kind: entry.kind,
+            group: group.number,
+            term: entry.term,
+            index: entry.index,
         };
-        let mut pieces = Vec::new();
-        for group in groups {
-            let table = group.table();
-            let all: u64 = table.slots.iter().map(|s| u64::from(s.length)).sum();
-            let in_oldest = |place: &Option<Place>| {
-                place.as_ref().is_some_and(|place| Arc::ptr_eq(&place.segment, &oldest))
-            };
-            let held = table.slots.iter().any(|slot| in_oldest(&slot.place));
-            if !held {
-                continue;
-            }
-            if all > self.options.segment_bytes / 16 {
-                // A busy group, or one with much to keep: it holds the segment by right.
-                return Ok(());
-            }
-            for (n, slot) in table.slots.iter().enumerate() {
-                let Some(place) = slot.place.as_ref().filter(|_| in_oldest(&slot.place)) else {
-                    continue;
-                };
-                let index = table.first + n as u64;
-                let payload = match &slot.payload {
-                    Some(payload) => payload.clone(),
-                    None => read_entry(group.number, slot.term, index, slot.length, place)?,
-                };
-                let frame = Frame {
-                    kind: Kind::Entry,
-                    entry_kind: slot.kind,
-                    group: group.number,
-                    term: slot.term,
-                    index,
-                };
-                pieces.push(Piece { frame, payload, group: group.clone(), serial: slot.serial });
-            }
-        }
-        let mut written = 0;
-        while written < pieces.len() {
-            let room = (self.options.segment_bytes - self.at) as usize;
-            let mut body = BATCH_HEADER;
-            let fits = pieces[written..].iter().take_while(|piece| {
-                body += frame_len(piece.payload.len());
-                body <= room.min(MAX_BODY)
-            });
-            let count = fits.count();
-            if count == 0 {
-                // Not now: the segment is nearly full. The next one will take them.
-                return Ok(());
-            }
-            self.write_batch(&pieces[written..written + count])?;
-            written += count;
-        }
-        let mut highest = oldest.highest.lock().unwrap_or_else(PoisonError::into_inner);
-        for piece in &pieces {
-            highest.remove(&piece.group.number);
-        }
-        Ok(())
+        Self { frame, payload: entry.payload, group: group.clone(), serial }
     }
 }
 
@@ -418,18 +330,10 @@ fn take_apart(op: Op, pieces: &mut Vec<Piece>, waiting: &mut VecDeque<(usize, Co
         Op::Purge { group, term, index, reply } => {
             single(group, Kind::Purge, false, term, index, reply);
         }
-        Op::Append { group, entries, serials, done } => {
-            for (entry, serial) in entries.into_iter().zip(serials) {
-                let frame = Frame {
-                    kind: Kind::Entry,
-                    entry_kind: entry.kind,
-                    group: group.number,
-                    term: entry.term,
-                    index: entry.index,
-                };
-                let group = group.clone();
-                pieces.push(Piece { frame, payload: entry.payload, group, serial });
-            }
+        Op::Append { group, entries, first_serial, done } => {
+            let serials = (0..).map(|n| first_serial.wrapping_add(n));
+            let entries = entries.into_iter().zip(serials);
+            pieces.extend(entries.map(|(entry, serial)| Piece::entry(&group, entry, serial)));
             waiting.push_back((pieces.len(), Completion::Done(done)));
         }
         Op::Close => {}
