@@ -1,135 +1,162 @@
 //! The first start of a cluster. Pure: from what this node knows to what it does next.
 //!
-//! One node alone may create the cluster: the one with the lowest id of the configured ones, and
-//! only after every other configured node has said Hello to it and is either fresh or has known
-//! this very disk before. So a disk that was lost and replaced can't create a second history: the
-//! others are not fresh, and don't know it. (They refuse it in their answer, too: `crate::peer`.)
-//! Every other node just waits to be called.
+//! A group is created by one node alone: the one with the lowest id of the configured ones, and
+//! only when every other configured node has just answered its Hello, lists the same nodes, and
+//! holds no more of the group than this node does: nothing. All others wait to be called.
+//!
+//! Why this makes at most one history of each group:
+//! - Two lists could have two lowest nodes. So all lists must be equal.
+//! - A disk that was lost holds nothing, but the others do: nothing beside a history never creates.
+//!   (The others know the lost disk and refuse the new one, so its node stops: `crate::peer`.)
+//!   Whether the others knew this disk *before* is no evidence: the first Hello makes them know it.
+//! - A creator that died half-way has written each group it created before it called anybody, so it
+//!   finds that group on its own disk, and goes on with those that nobody has.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use quorate_state_machine::types::GroupId;
 
 use crate::raft::types::NodeId;
 
-/// What a peer said when it was last called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// Its disk holds neither vote nor entry.
-    pub fresh: bool,
-    /// It had pinned this node's disk before.
-    pub knew_us: bool,
+/// What came of the last Hello to a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It accepts this node.
+    Welcome {
+        /// The groups of which its disk holds neither vote nor entry.
+        fresh: BTreeSet<GroupId>,
+        /// The first membership, as it is configured.
+        nodes: BTreeSet<NodeId>,
+    },
+    /// It knows this node's id with another disk.
+    ReplacedDisk(String),
+    /// It could not be asked, or one of the two is configured wrongly: people can repair that
+    /// while this node waits.
+    Failed(String),
 }
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Every group of this node has a membership: nothing to do, ever.
+    /// Every group of this node has a history: nothing to do, ever.
     Done,
-    /// Another node creates the cluster.
-    Join {
-        /// That node.
-        creator: NodeId,
-    },
-    /// These have not answered yet.
-    Wait {
-        /// For them.
-        missing: Vec<NodeId>,
-    },
-    /// Every condition holds: create the cluster. Harmless if it is repeated.
-    Create,
-    /// It would be wrong to go on.
-    Refuse {
-        /// What is wrong, and what to do.
-        why: String,
-    },
+    /// Ask again later.
+    Wait(Waiting),
+    /// Every condition holds: create these groups. Harmless if it is repeated.
+    Create(BTreeSet<GroupId>),
+    /// It would be wrong to go on. Says what is wrong, and what to do.
+    Refuse(String),
 }
 
-/// `configured` are all nodes of the first membership, this one (`me`) included; `initialized` says
-/// that every group here has a membership already.
+/// What a node waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// Another node creates the cluster.
+    Creator(NodeId),
+    /// These have a history of groups of which this node has none: the cluster exists, and has to
+    /// call this node, or to take it in.
+    Cluster(Vec<NodeId>),
+    /// These have not answered as they must, and why.
+    Others(BTreeMap<NodeId, String>),
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Creator(node) => {
+                write!(f, "node {node} has the lowest id and creates it when all nodes are up")
+            }
+            Self::Cluster(nodes) => {
+                let (node, have) =
+                    if nodes.len() == 1 { ("node", "has") } else { ("nodes", "have") };
+                write!(
+                    f,
+                    "{node} {} {have} a cluster; it has to call or add this node",
+                    list(nodes)
+                )
+            }
+            Self::Others(why) => {
+                f.write_str("all nodes have to be up and agree")?;
+                why.iter().try_for_each(|(node, why)| write!(f, "; node {node}: {why}"))
+            }
+        }
+    }
+}
+
+fn list<'a>(nodes: impl IntoIterator<Item = &'a NodeId>) -> String {
+    let ids: Vec<String> = nodes.into_iter().map(NodeId::to_string).collect();
+    ids.join(", ")
+}
+
+/// Decides. `fresh` are the groups of which this node's disk holds neither vote nor entry;
+/// `configured` are all nodes of the first membership, this one (`me`) included; `answers` are those
+/// of the last round of Hellos only: an older one says nothing about now.
+///
+/// # Panics
+/// If `me` is not configured: no configuration that was loaded is like that.
 #[must_use]
 pub fn step(
     me: NodeId,
-    initialized: bool,
+    fresh: &BTreeSet<GroupId>,
     configured: &BTreeSet<NodeId>,
     answers: &BTreeMap<NodeId, Answer>,
 ) -> Step {
-    if initialized {
+    assert!(configured.contains(&me), "invariant: a node is in its own list");
+    if fresh.is_empty() {
         return Step::Done;
     }
-    let creator = *configured.first().expect("a configuration lists at least this node");
-    if creator != me {
-        return Step::Join { creator };
+    // First of all, whoever creates: this node must not take part.
+    if let Some(why) = answers.values().find_map(replaced) {
+        return Step::Refuse(why.to_owned());
     }
-    let others = || configured.iter().filter(|id| **id != me);
-    // Somebody has a history and has never seen this disk.
-    let strangers: Vec<NodeId> = others()
-        .filter(|id| answers.get(id).is_some_and(|a| !a.fresh && !a.knew_us))
-        .copied()
-        .collect();
-    if !strangers.is_empty() {
-        return Step::Refuse {
-            why: format!(
-                "node {me} has an empty data directory, but nodes {strangers:?} have a history \
-                 and never saw it: the disk of node {me} was lost or replaced. Don't start it \
-                 under this id again; remove it from the cluster and add a new node under an id \
-                 that was never used"
-            ),
-        };
+    let ahead = answers.iter().filter(|(_, answer)| has_more(answer, fresh));
+    let ahead: Vec<NodeId> = ahead.map(|(id, _)| *id).collect();
+    if !ahead.is_empty() {
+        return Step::Wait(Waiting::Cluster(ahead));
     }
-    let missing: Vec<NodeId> = others().filter(|id| !answers.contains_key(id)).copied().collect();
-    if missing.is_empty() { Step::Create } else { Step::Wait { missing } }
+    match configured.first() {
+        Some(creator) if *creator != me => return Step::Wait(Waiting::Creator(*creator)),
+        _ => {}
+    }
+    let others = configured.iter().filter(|id| **id != me);
+    let lacking: BTreeMap<NodeId, String> =
+        others.filter_map(|id| lacks(answers.get(id), configured).map(|why| (*id, why))).collect();
+    if lacking.is_empty() {
+        Step::Create(fresh.clone())
+    } else {
+        Step::Wait(Waiting::Others(lacking))
+    }
+}
+
+fn replaced(answer: &Answer) -> Option<&str> {
+    match answer {
+        Answer::ReplacedDisk(why) => Some(why),
+        _ => None,
+    }
+}
+
+/// True if the peer holds something of a group of which this node has nothing.
+fn has_more(answer: &Answer, mine: &BTreeSet<GroupId>) -> bool {
+    matches!(answer, Answer::Welcome { fresh, .. } if !mine.is_subset(fresh))
+}
+
+/// What keeps this answer from being one that allows the cluster to be created.
+fn lacks(answer: Option<&Answer>, configured: &BTreeSet<NodeId>) -> Option<String> {
+    match answer {
+        None => Some("not asked yet".to_owned()),
+        Some(Answer::ReplacedDisk(why) | Answer::Failed(why)) => Some(why.clone()),
+        Some(Answer::Welcome { nodes, .. }) if nodes != configured => Some(format!(
+            "its configuration lists nodes {}, this one's {}; the list must be the same everywhere",
+            list(nodes),
+            list(configured)
+        )),
+        Some(Answer::Welcome { .. }) => None,
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const FRESH: Answer = Answer { fresh: true, knew_us: false };
-    const OLD_FRIEND: Answer = Answer { fresh: false, knew_us: true };
-    const STRANGER: Answer = Answer { fresh: false, knew_us: false };
-
-    fn decide(me: NodeId, initialized: bool, answers: &[(NodeId, Answer)]) -> Step {
-        step(me, initialized, &BTreeSet::from([1, 2, 3]), &answers.iter().copied().collect())
-    }
-
-    #[test]
-    fn the_lowest_creates_when_all_have_answered() {
-        assert_eq!(decide(1, false, &[]), Step::Wait { missing: vec![2, 3] });
-        assert_eq!(decide(1, false, &[(2, FRESH)]), Step::Wait { missing: vec![3] });
-        assert_eq!(decide(1, false, &[(2, FRESH), (3, FRESH)]), Step::Create);
-    }
-
-    #[test]
-    fn the_others_wait_to_be_called() {
-        assert_eq!(decide(2, false, &[(1, FRESH), (3, FRESH)]), Step::Join { creator: 1 });
-        assert_eq!(decide(3, false, &[(1, STRANGER)]), Step::Join { creator: 1 });
-    }
-
-    #[test]
-    fn a_cluster_that_exists_is_never_created() {
-        assert_eq!(decide(1, true, &[(2, FRESH), (3, FRESH)]), Step::Done);
-    }
-
-    #[test]
-    fn a_half_created_cluster_is_finished() {
-        // Some groups were created before a crash; the others know this disk by then.
-        assert_eq!(decide(1, false, &[(2, OLD_FRIEND), (3, FRESH)]), Step::Create);
-    }
-
-    #[test]
-    fn a_lost_disk_creates_nothing() {
-        for answers in
-            [&[(2, STRANGER), (3, STRANGER)][..], &[(2, FRESH), (3, STRANGER)], &[(3, STRANGER)]]
-        {
-            let Step::Refuse { why } = decide(1, false, answers) else {
-                panic!("a second history: {answers:?}")
-            };
-            assert!(why.contains("never used"), "{why}");
-        }
-    }
-
-    #[test]
-    fn a_cluster_of_one() {
-        let alone = BTreeSet::from([4]);
-        assert_eq!(step(4, false, &alone, &BTreeMap::new()), Step::Create);
-    }
-}
+#[path = "bootstrap_tests.rs"]
+mod tests;

@@ -6,6 +6,9 @@ use std::{
     time::Duration,
 };
 
+use quorate_proto::raft::v1::IdentityReason;
+use quorate_state_machine::types::GroupId;
+
 use super::{
     Fatal,
     parts::{GroupParts, is_fresh},
@@ -13,12 +16,12 @@ use super::{
 use crate::{
     config::Config,
     membership::{
-        bootstrap::{Answer, Step, step},
+        bootstrap::{Answer, Step, Waiting, step},
         identity::NodeIdentity,
     },
     observe::exit::ExitCode,
     peer::{
-        client::{CallError, PeerClient},
+        client::{CallError, HelloAnswer, PeerClient},
         host::HostTable,
         transport::PeerAddress,
     },
@@ -50,80 +53,84 @@ impl Facts {
         self.config.nodes.iter().map(|n| (n.id, address(n))).collect()
     }
 
-    async fn initialized(&self) -> Result<bool, String> {
-        for parts in &self.groups {
-            if !parts.group.is_initialized().await? {
-                return Ok(false);
-            }
+    /// The groups of which the disk holds nothing.
+    fn fresh(&self) -> BTreeSet<GroupId> {
+        let numbered = (0..).map(GroupId).zip(&self.groups);
+        numbered.filter(|(_, parts)| is_fresh(&parts.log)).map(|(id, _)| id).collect()
+    }
+
+    fn tell_peers(&self, fresh: &BTreeSet<GroupId>) {
+        self.host.set_fresh_groups(fresh.iter().map(|group| group.0));
+    }
+
+    async fn create(&self, groups: &BTreeSet<GroupId>) -> Result<(), String> {
+        for (_, parts) in (0..).map(GroupId).zip(&self.groups).filter(|(id, _)| groups.contains(id))
+        {
+            parts.group.initialize(self.members()).await?;
         }
-        Ok(true)
+        Ok(())
     }
 }
 
-/// Until this node's groups have a membership. Keeps the word of its freshness to the peers true.
+/// Until this node's groups have a history. Keeps the word of its freshness to the peers true.
 pub(super) async fn run(facts: Facts) -> Result<(), Fatal> {
-    let members = facts.members();
-    let configured: BTreeSet<NodeId> = members.keys().copied().collect();
+    let configured: BTreeSet<NodeId> = facts.members().keys().copied().collect();
     let me = facts.identity.node_id;
-    let software = |why: String| Fatal::new(ExitCode::Software, format!("bootstrap: {why}"));
     let mut answers = BTreeMap::new();
-    let mut reminded: Option<runtime::Instant> = None;
+    let mut said: Option<(Waiting, runtime::Instant)> = None;
     loop {
-        facts.host.set_fresh(facts.groups.iter().all(|g| is_fresh(&g.log)));
-        let initialized = facts.initialized().await.map_err(software)?;
-        match step(me, initialized, &configured, &answers) {
-            Step::Done => {
-                facts.host.set_fresh(false);
-                return Ok(());
+        let fresh = facts.fresh();
+        facts.tell_peers(&fresh);
+        match step(me, &fresh, &configured, &answers) {
+            Step::Done => return Ok(()),
+            Step::Create(groups) => {
+                // Not fresh any more, from before the first byte is written.
+                facts.tell_peers(&fresh.difference(&groups).copied().collect());
+                tracing::info!(nodes = ?configured, ?groups, "creating the cluster");
+                facts.create(&groups).await.map_err(|why| {
+                    Fatal::new(ExitCode::Software, format!("the cluster can't be created: {why}"))
+                })?;
+                // What the peers said is outdated now.
+                answers.clear();
+                continue;
             }
-            Step::Create => {
-                facts.host.set_fresh(false);
-                tracing::info!(nodes = ?configured, groups = facts.groups.len(), "creating the cluster");
-                for parts in &facts.groups {
-                    parts.group.initialize(members.clone()).await.map_err(software)?;
-                }
-                return Ok(());
-            }
-            Step::Refuse { why } => return Err(Fatal::new(ExitCode::Config, why)),
-            waiting => {
-                if reminded.is_none_or(|at| at.elapsed() >= REMIND) {
-                    tracing::info!(?waiting, "no cluster yet");
-                    reminded = Some(runtime::now());
+            Step::Refuse(why) => return Err(Fatal::new(ExitCode::Config, why)),
+            Step::Wait(waiting) => {
+                let news = said
+                    .as_ref()
+                    .is_none_or(|(before, at)| *before != waiting || at.elapsed() >= REMIND);
+                // The first round has yet to ask.
+                if news && !answers.is_empty() {
+                    tracing::info!("no cluster here yet: {waiting}");
+                    said = Some((waiting, runtime::now()));
                 }
             }
         }
-        hello(&facts, &members, me, &mut answers).await;
+        answers = hello(&facts, me).await;
         runtime::sleep(PAUSE).await;
     }
 }
 
-/// Calls everybody at once. Who does not answer now is missing now: an old answer may be outdated.
-async fn hello(
-    facts: &Facts,
-    members: &BTreeMap<NodeId, NodeAddress>,
-    me: NodeId,
-    answers: &mut BTreeMap<NodeId, Answer>,
-) {
-    let calls = members.iter().filter(|(id, _)| **id != me).map(|(id, address)| async move {
-        let to = PeerAddress { node_id: *id, address: address.peer.clone() };
-        (*id, facts.client.hello(&to, HELLO_TIMEOUT).await)
+/// Calls everybody at once.
+async fn hello(facts: &Facts, me: NodeId) -> BTreeMap<NodeId, Answer> {
+    let others = facts.members().into_iter().filter(|(id, _)| *id != me);
+    let calls = others.map(|(node_id, address)| async move {
+        let to = PeerAddress { node_id, address: address.peer };
+        (node_id, understood(facts.client.hello(&to, HELLO_TIMEOUT).await))
     });
-    for (id, answer) in futures::future::join_all(calls).await {
-        match answer {
-            Ok(a) => {
-                // What it knew before the first Hello counts: that Hello has pinned this disk.
-                let before = answers.get(&id).map(|known: &Answer| known.knew_us);
-                let knew_us = before.unwrap_or(a.knew_us);
-                answers.insert(id, Answer { fresh: a.fresh, knew_us });
-            }
-            Err(error) => {
-                if matches!(error, CallError::Impostor { .. } | CallError::Book(_)) {
-                    tracing::error!(peer = id, %error, "bootstrap");
-                } else {
-                    tracing::debug!(peer = id, %error, "bootstrap");
-                }
-            }
+    futures::future::join_all(calls).await.into_iter().collect()
+}
+
+fn understood(answer: Result<HelloAnswer, CallError>) -> Answer {
+    match answer {
+        Ok(answer) => Answer::Welcome {
+            fresh: answer.fresh_groups.into_iter().map(GroupId).collect(),
+            nodes: answer.nodes.into_iter().collect(),
+        },
+        Err(CallError::Refused { reason: IdentityReason::ReplacedDisk, message, .. }) => {
+            Answer::ReplacedDisk(message)
         }
+        Err(error) => Answer::Failed(error.to_string()),
     }
 }
 

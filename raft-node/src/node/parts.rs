@@ -95,6 +95,7 @@ impl Parts {
             config.advertise_peer().to_owned(),
             config.advertise_client().to_owned(),
         ));
+        host.set_nodes(config.nodes.iter().map(|node| node.id));
         let peer_options = PeerOptions::default();
         let peer_stats = Arc::new(PeerStats::default());
         let transport =
@@ -134,7 +135,8 @@ impl Parts {
             host.set_group(id, Some(Arc::new(handler)));
             groups.push(GroupParts { group, log, contact });
         }
-        host.set_fresh(groups.iter().all(|g| is_fresh(&g.log)));
+        let fresh = (0..).zip(&groups).filter(|(_, parts)| is_fresh(&parts.log));
+        host.set_fresh_groups(fresh.map(|(id, _)| id));
 
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let indexed: Vec<(Group, ReadIndexer)> = groups

@@ -87,6 +87,10 @@ pub struct HelloAnswer {
     pub client_address: String,
     /// True if it had pinned this node's disk before this Hello.
     pub knew_us: bool,
+    /// The node ids of the first membership as it is configured.
+    pub nodes: Vec<NodeId>,
+    /// The groups of which its disk holds neither vote nor entry.
+    pub fresh_groups: Vec<u32>,
 }
 
 /// See the module. One per node, shared by all groups.
@@ -200,6 +204,8 @@ impl PeerClient {
             fresh: answer.fresh,
             client_address: answer.client_address,
             knew_us: !answer.known_uuid.is_empty(),
+            nodes: answer.nodes,
+            fresh_groups: answer.fresh_groups,
         })
     }
 

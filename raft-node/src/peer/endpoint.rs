@@ -76,6 +76,8 @@ impl PeerEndpoint {
             identity: Some(shared.me.frame(from, 0)),
             groups: shared.me.groups,
             fresh: shared.host.fresh(),
+            nodes: shared.host.nodes(),
+            fresh_groups: shared.host.fresh_groups(),
             client_address: shared.host.client_address(),
             peer_address: shared.host.peer_address(),
             known_uuid: known.map(|uuid| uuid.to_vec().into()).unwrap_or_default(),

@@ -111,6 +111,16 @@ pub trait PeerHost: Send + Sync + 'static {
     fn group(&self, group: u32) -> Option<Arc<dyn PeerHandler>>;
     /// True while the disk holds neither vote nor entry of any group.
     fn fresh(&self) -> bool;
+    /// The groups of which the disk holds neither vote nor entry. None of them while that is not
+    /// known: then nobody creates a group with this node.
+    fn fresh_groups(&self) -> Vec<u32> {
+        Vec::new()
+    }
+    /// The node ids of the first membership as configured here, told to peers. Empty if it is not
+    /// known, and then nobody creates a cluster with this node.
+    fn nodes(&self) -> Vec<NodeId> {
+        Vec::new()
+    }
     /// `host:port` for clients, told to peers.
     fn client_address(&self) -> String;
     /// `host:port` for peers, told to peers.
