@@ -94,6 +94,30 @@ impl Cluster {
         Channel::from_shared(self.url(n)).expect("a URL").connect_lazy()
     }
 
+    /// To the listener that serves this RPC.
+    pub fn channel_for(&self, n: usize, path: &str) -> Channel {
+        let [client, peer, _] = self.ports[n];
+        let port = if path.starts_with("/quorate.raft.") { peer } else { client };
+        let url = format!("http://127.0.0.1:{port}");
+        Channel::from_shared(url).expect("a URL").connect_lazy()
+    }
+
+    /// Resident memory of a node.
+    pub fn memory_kb(&self, n: usize) -> u64 {
+        let id = self.children[n].as_ref().expect("the node runs").id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("it runs");
+        let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("every process has it");
+        line.split_whitespace().nth(1).and_then(|kb| kb.parse().ok()).expect("a number of kB")
+    }
+
+    /// Has it not ended by itself?
+    pub fn is_running(&self, n: usize) -> bool {
+        let id = self.children[n].as_ref().expect("the node was started").id();
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        // A zombie is a node that died.
+        !stat.is_empty() && !stat.contains(") Z ")
+    }
+
     pub fn logs(&self, n: usize) -> LogServiceClient<Channel> {
         LogServiceClient::new(self.channel(n)).max_decoding_message_size(64 << 20)
     }
