@@ -2,6 +2,7 @@
 //! bytes under random damage.
 
 mod damage;
+mod divergence;
 mod model;
 mod reads;
 mod replicas;
