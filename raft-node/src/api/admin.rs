@@ -69,8 +69,10 @@ impl Admin {
     }
 
     fn group_status(&self, id: GroupId) -> Result<GroupStatus, ApiError> {
-        let group = self.context.sides(id).reader.group();
+        let reader = &self.context.sides(id).reader;
+        let group = reader.group();
         let v = group.vitals();
+        reader.freshener().touch(id);
         let view = group.view().map_err(|why| read::local_failure(&why))?;
         Ok(GroupStatus {
             group: id.0,
@@ -92,6 +94,11 @@ impl Admin {
             digest: view.digest().to_vec().into(),
             voters: v.voters,
             learners: v.learners,
+            age_ms: reader
+                .freshener()
+                .age(id, v.applied_index)
+                .map(|age| age.as_micros().div_ceil(1000) as u64),
+            probe_us: reader.freshener().round_trip(id).map(|rtt| rtt.as_micros() as u64),
         })
     }
 

@@ -11,7 +11,12 @@ use quorate_state_machine::{
 use tokio::sync::oneshot;
 use tonic::metadata::MetadataMap;
 
-use super::{errors, errors::ApiError, position::Position, route};
+use super::{
+    errors::{self, ApiError},
+    forward::Forwarder,
+    position::Position,
+    route,
+};
 use crate::{
     gate::Gate,
     observe::Metrics,
@@ -51,6 +56,8 @@ pub struct Context {
     pub admission: Admission,
     /// Closed when the node begins to stop.
     pub gate: Gate,
+    /// For reads that ask to be forwarded.
+    pub forwarder: Forwarder,
     /// Metrics.
     pub metrics: Arc<Metrics>,
 }
@@ -77,6 +84,12 @@ impl Deadline {
         Self { timeout: DEFAULT_TIMEOUT, started: runtime::now() }
     }
 
+    /// What is left of it.
+    #[must_use]
+    pub fn left(self) -> Duration {
+        self.timeout.saturating_sub(self.started.elapsed())
+    }
+
     /// Runs `work` until the deadline.
     ///
     /// # Errors
@@ -86,8 +99,7 @@ impl Deadline {
         work: impl Future<Output = Result<T, ApiError>>,
         effect_if_late: Effect,
     ) -> Result<T, ApiError> {
-        let left = self.timeout.saturating_sub(self.started.elapsed());
-        match runtime::timeout(left, work).await {
+        match runtime::timeout(self.left(), work).await {
             Ok(result) => result,
             Err(_) => Err(ApiError::deadline(effect_if_late)),
         }

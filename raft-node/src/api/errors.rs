@@ -112,6 +112,20 @@ impl ApiError {
         error
     }
 
+    /// A read could not be served here, and was not forwarded.
+    pub fn not_forwarded(why: &str) -> Self {
+        let mut error = Self::new(
+            ErrorKind::ResourceExhausted,
+            true,
+            Effect::None,
+            format!("this replica can't serve the read, and did not forward it: {why}"),
+        );
+        error.0.limit = "forwarded_reads".to_owned();
+        error.0.limit_value = crate::read::forward::MAX_FORWARDED as u64;
+        error.0.retry_after_ms = OVERLOAD_RETRY_MS;
+        error
+    }
+
     /// A position token that can't be honoured.
     pub fn bad_position(why: &str) -> Self {
         Self::new(ErrorKind::BadPosition, false, Effect::None, format!("position token: {why}"))

@@ -12,10 +12,12 @@ use quorate_state_machine::{
     types::{GroupId, Incarnation, LogName, Offset, WriterEpoch},
 };
 
+use tonic::Status;
+
 use super::{
     context::{Context, Deadline},
     errors::{self, ApiError},
-    read,
+    forward, read,
 };
 
 /// A log on the wire.
@@ -121,10 +123,16 @@ pub(super) async fn describe(
     context: &Context,
     request: DescribeLogRequest,
     deadline: Deadline,
-) -> Result<DescribeLogResponse, ApiError> {
+) -> Result<DescribeLogResponse, Status> {
     let (name, group) = context.locate(&request.name)?;
-    let (served, log) =
-        read::view_of_log(context, group, &name, request.consistency, None, deadline).await?;
+    let consistency = request.consistency.clone();
+    let view = read::view_of_log(context, group, &name, consistency, None, deadline).await;
+    let (served, log) = match view {
+        Err(error) if forward::asked(request.consistency.as_ref()) && forward::helps(&error) => {
+            return forward::describe(context, group, request, deadline, error).await;
+        }
+        other => other?,
+    };
     Ok(DescribeLogResponse {
         header: Some(read::header(context, group, &served, Some(&log))),
         log: Some(info(group, &log)),

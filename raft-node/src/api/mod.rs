@@ -9,6 +9,7 @@ pub mod append;
 pub mod append_stream;
 pub mod context;
 pub mod errors;
+pub mod forward;
 pub mod logs;
 pub mod position;
 pub mod read;

@@ -19,6 +19,7 @@ use tonic::Status;
 use super::{
     context::{Context, Deadline},
     errors::{self, ApiError},
+    forward,
     position::Position,
 };
 use crate::{
@@ -87,11 +88,9 @@ fn ask_of(
     let on_unmet = match wire::OnUnmet::try_from(consistency.on_unmet) {
         Ok(wire::OnUnmet::Unspecified | wire::OnUnmet::Wait) => OnUnmet::Wait,
         Ok(wire::OnUnmet::Redirect) => OnUnmet::Redirect,
-        Ok(wire::OnUnmet::Fail) => OnUnmet::Fail,
+        // What can't be had here is forwarded by whoever gets this refusal.
+        Ok(wire::OnUnmet::Fail | wire::OnUnmet::Forward) => OnUnmet::Fail,
         Ok(wire::OnUnmet::ServeAndMark) => OnUnmet::ServeAndMark,
-        Ok(wire::OnUnmet::Forward) => {
-            return Err(ApiError::unsupported("ON_UNMET_FORWARD is not served yet"));
-        }
         Err(_) => {
             return Err(ApiError::invalid(format!("unknown on_unmet {}", consistency.on_unmet)));
         }
@@ -316,20 +315,30 @@ fn stream_of(receiver: mpsc::Receiver<Result<ReadResponse, Status>>) -> Response
     Box::pin(tokio_stream::wrappers::ReceiverStream::new(receiver))
 }
 
+/// A stream of answers, and the header of the first: for the metadata, which goes before it.
+pub(super) type Answers = (ResponseStream, ReadHeader);
+
 /// What is there now. Fails before the stream starts if the read can't be served as asked.
 pub(super) async fn read(
     context: Arc<Context>,
     request: ReadRequest,
     deadline: Deadline,
-) -> Result<ResponseStream, ApiError> {
+) -> Result<Answers, Status> {
     let (name, group) = context.locate(&request.log)?;
-    let (served, log) =
-        view_of_log(&context, group, &name, request.consistency, request.incarnation, deadline)
-            .await?;
+    let consistency = request.consistency.clone();
+    let view =
+        view_of_log(&context, group, &name, consistency, request.incarnation, deadline).await;
+    let (served, log) = match view {
+        Err(error) if forward::asked(request.consistency.as_ref()) && forward::helps(&error) => {
+            return forward::read(&context, group, request, deadline, error).await;
+        }
+        other => other?,
+    };
     let from = start_of(&served, &log, request.from, log.start_offset)?;
     let end = match request.to_offset {
         Some(to) if to < from.0 => {
-            return Err(ApiError::invalid(format!("the range {from}..{to} ends before it begins")));
+            let why = format!("the range {from}..{to} ends before it begins");
+            return Err(ApiError::invalid(why).into());
         }
         Some(to) => Offset(to.min(log.next_offset.0)),
         None => log.next_offset,
@@ -340,7 +349,8 @@ pub(super) async fn read(
         records_left: or_unlimited(request.max_records),
         bytes_left: or_unlimited(request.max_bytes),
     };
-    let mut first_header = Some(header(&context, group, &served, Some(&log)));
+    let said = header(&context, group, &served, Some(&log));
+    let mut first_header = Some(said.clone());
     let (sender, receiver) = mpsc::channel(AHEAD);
     runtime::spawn(async move {
         // The header goes out even when there is nothing to read.
@@ -355,7 +365,7 @@ pub(super) async fn read(
             }
         }
     });
-    Ok(stream_of(receiver))
+    Ok((stream_of(receiver), said))
 }
 
 /// What is there, then what comes, until the caller ends it.
@@ -363,8 +373,14 @@ pub(super) async fn tail(
     context: Arc<Context>,
     request: TailRequest,
     deadline: Deadline,
-) -> Result<ResponseStream, ApiError> {
+) -> Result<Answers, ApiError> {
     let (name, group) = context.locate(&request.log)?;
+    if forward::asked(request.consistency.as_ref()) {
+        return Err(ApiError::unsupported(
+            "a tail is not forwarded: it would hold the leader for as long as it lasts; use \
+             ON_UNMET_WAIT or ON_UNMET_REDIRECT",
+        ));
+    }
     // Armed before the first look, so that nothing falls between the look and the first wait.
     let follower = Follower::new(context.sides(group).reader.group().watch_applied());
     let (served, log) = view_of_log(
@@ -381,6 +397,7 @@ pub(super) async fn tail(
         0 => HEADER_INTERVAL,
         ms => Duration::from_millis(ms).max(MIN_HEADER_INTERVAL),
     };
+    let said = header(&context, group, &served, Some(&log));
     let (sender, receiver) = mpsc::channel(AHEAD);
     let tail = Tail { context, group, name, consistency: request.consistency, interval, sender };
     runtime::spawn(async move {
@@ -393,7 +410,7 @@ pub(super) async fn tail(
             let _ = sender.send(Err(error.into_status())).await;
         }
     });
-    Ok(stream_of(receiver))
+    Ok((stream_of(receiver), said))
 }
 
 struct Tail {

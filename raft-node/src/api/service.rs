@@ -22,6 +22,23 @@ fn open<T>(request: Request<T>) -> (Deadline, T) {
     (Deadline::of(request.metadata()), request.into_inner())
 }
 
+/// Repeats the essence of a read header as metadata, for proxies and for people: `x-data-lag-ms`
+/// (absent: unknown), `x-position` (the token in hexadecimal), `x-term`.
+fn with_header<T>(mut response: Response<T>, header: Option<&wire::ReadHeader>) -> Response<T> {
+    let Some(header) = header else { return response };
+    let metadata = response.metadata_mut();
+    let mut put = |name: &'static str, value: String| {
+        let value = value.parse().expect("digits are fine metadata");
+        metadata.insert(name, value);
+    };
+    if let Some(age) = header.age_ms {
+        put("x-data-lag-ms", age.to_string());
+    }
+    put("x-position", header.position.iter().map(|b| format!("{b:02x}")).collect());
+    put("x-term", header.term.to_string());
+    response
+}
+
 #[tonic::async_trait]
 impl LogService for Logs {
     async fn create_log(
@@ -37,7 +54,9 @@ impl LogService for Logs {
         request: Request<wire::DescribeLogRequest>,
     ) -> Result<Response<wire::DescribeLogResponse>, Status> {
         let (deadline, request) = open(request);
-        Ok(Response::new(logs::describe(&self.context, request, deadline).await?))
+        let answer = logs::describe(&self.context, request, deadline).await?;
+        let header = answer.header.clone();
+        Ok(with_header(Response::new(answer), header.as_ref()))
     }
 
     async fn list_logs(
@@ -104,7 +123,8 @@ impl LogService for Logs {
         request: Request<wire::ReadRequest>,
     ) -> Result<Response<Self::ReadStream>, Status> {
         let (deadline, request) = open(request);
-        Ok(Response::new(read::read(self.context.clone(), request, deadline).await?))
+        let (stream, header) = read::read(self.context.clone(), request, deadline).await?;
+        Ok(with_header(Response::new(stream), Some(&header)))
     }
 
     type TailStream = read::ResponseStream;
@@ -117,6 +137,7 @@ impl LogService for Logs {
         // view has the default.
         let request = request.into_inner();
         let deadline = Deadline::default_for_streams();
-        Ok(Response::new(read::tail(self.context.clone(), request, deadline).await?))
+        let (stream, header) = read::tail(self.context.clone(), request, deadline).await?;
+        Ok(with_header(Response::new(stream), Some(&header)))
     }
 }

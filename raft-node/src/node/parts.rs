@@ -9,7 +9,10 @@ use quorate_state_machine::{
 
 use super::{Fatal, bootstrap};
 use crate::{
-    api::context::{Context, GroupSides},
+    api::{
+        context::{Context, GroupSides},
+        forward::Forwarder,
+    },
     clock::{Clock, SystemClock},
     config::Config,
     gate::Gate,
@@ -157,6 +160,7 @@ impl Parts {
             groups: sides.collect(),
             admission: Admission::new(config.limits.inflight_bytes() as usize),
             gate: gate.clone(),
+            forwarder: Forwarder::default(),
             metrics: metrics.clone(),
         });
         for parts in &groups {

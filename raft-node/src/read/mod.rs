@@ -6,6 +6,7 @@
 //! pure part that judges it. `tail` follows a log.
 //!
 //! Never here: gRPC, and any answer based on "I am the leader" or "I heard from the leader".
+pub mod forward;
 pub mod freshener;
 pub mod freshness;
 pub mod levels;

@@ -1,0 +1,157 @@
+//! Carries out `ON_UNMET_FORWARD`: the node asks the leader on the caller's behalf, within the
+//! limits of [`crate::read::forward`]. The answer is the leader's own, its header included.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::StreamExt;
+use quorate_proto::v1::{
+    Consistency, DescribeLogRequest, DescribeLogResponse, ErrorKind, OnUnmet, ReadRequest,
+    log_service_client::LogServiceClient,
+};
+use quorate_state_machine::types::GroupId;
+use tonic::{
+    Code, Request, Status,
+    transport::{Channel, Endpoint},
+};
+
+use super::{
+    context::{Context, Deadline},
+    errors::ApiError,
+    read::Answers,
+};
+use crate::read::forward::{Forwarding, NotForwarded, Ticket};
+
+/// To connect to the leader.
+const CONNECT: Duration = Duration::from_secs(1);
+
+/// Largest message: one `Read` message, or one batch.
+const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+
+/// The node's connections to leaders, and their limits.
+#[derive(Default)]
+pub struct Forwarder {
+    limits: Forwarding,
+    /// By address. As many as there are nodes.
+    channels: Mutex<HashMap<String, Channel>>,
+}
+
+impl Forwarder {
+    /// The limits, for the operator's view.
+    #[must_use]
+    pub fn limits(&self) -> &Forwarding {
+        &self.limits
+    }
+
+    fn client(&self, address: &str) -> Result<LogServiceClient<Channel>, ApiError> {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let channel = match channels.get(address) {
+            Some(channel) => channel.clone(),
+            None => {
+                let endpoint = Endpoint::from_shared(format!("http://{address}"))
+                    .map_err(|e| ApiError::internal(format!("leader address {address:?}: {e}")))?;
+                let channel = endpoint.connect_timeout(CONNECT).tcp_nodelay(true).connect_lazy();
+                channels.insert(address.to_owned(), channel.clone());
+                channel
+            }
+        };
+        Ok(LogServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES))
+    }
+}
+
+/// Does the request ask for it?
+pub(super) fn asked(consistency: Option<&Consistency>) -> bool {
+    consistency.is_some_and(|c| c.on_unmet() == OnUnmet::Forward)
+}
+
+/// Is this what forwarding is for?
+pub(super) fn helps(error: &ApiError) -> bool {
+    matches!(error.0.kind(), ErrorKind::TooStale | ErrorKind::NotLeader | ErrorKind::Unavailable)
+}
+
+/// The right to ask, and whom. `why` is what the caller is told if there is none.
+fn begin(
+    context: &Context,
+    group: GroupId,
+    why: ApiError,
+) -> Result<(Ticket, LogServiceClient<Channel>), ApiError> {
+    let reader = &context.sides(group).reader;
+    let leader = reader.group().leader().filter(|l| l.id != context.node_id);
+    let Some(leader) = leader.filter(|l| !l.client_address.is_empty()) else {
+        return Err(why);
+    };
+    let ticket = context.forwarder.limits.begin(reader.freshener().now()).map_err(|no| {
+        ApiError::not_forwarded(match no {
+            NotForwarded::Budget => "as many reads are being forwarded as may be",
+            NotForwarded::Open => "the last forwarded reads failed",
+        })
+    })?;
+    Ok((ticket, context.forwarder.client(&leader.client_address)?))
+}
+
+/// The leader waits for what it lacks, and passes nothing on: no circles.
+fn by_the_leader(consistency: Option<Consistency>) -> Option<Consistency> {
+    consistency.map(|c| Consistency { on_unmet: OnUnmet::Wait.into(), ..c })
+}
+
+fn request<T>(message: T, deadline: Deadline) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(deadline.left());
+    request
+}
+
+/// Tells the breaker what came of it. A refusal with a detail is an answer.
+fn judge<T>(context: &Context, group: GroupId, ticket: Ticket, result: &Result<T, Status>) {
+    match result {
+        Err(status)
+            if status.details().is_empty()
+                && matches!(
+                    status.code(),
+                    Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown
+                ) =>
+        {
+            ticket.failed(context.sides(group).reader.freshener().now());
+        }
+        _ => ticket.succeeded(),
+    }
+}
+
+pub(super) async fn read(
+    context: &Context,
+    group: GroupId,
+    message: ReadRequest,
+    deadline: Deadline,
+    why: ApiError,
+) -> Result<Answers, Status> {
+    let (ticket, mut client) = begin(context, group, why)?;
+    let message = ReadRequest { consistency: by_the_leader(message.consistency), ..message };
+    let first = async {
+        let mut stream = client.read(request(message, deadline)).await?.into_inner();
+        let first = stream.message().await?;
+        let first = first.ok_or_else(|| Status::internal("an answer without a header"))?;
+        Ok((first, stream))
+    }
+    .await;
+    judge(context, group, ticket, &first);
+    let (first, rest) = first?;
+    let header = first.header.clone().unwrap_or_default();
+    let stream = futures::stream::once(std::future::ready(Ok(first))).chain(rest);
+    Ok((Box::pin(stream), header))
+}
+
+pub(super) async fn describe(
+    context: &Context,
+    group: GroupId,
+    message: DescribeLogRequest,
+    deadline: Deadline,
+    why: ApiError,
+) -> Result<DescribeLogResponse, Status> {
+    let (ticket, mut client) = begin(context, group, why)?;
+    let message = DescribeLogRequest { consistency: by_the_leader(message.consistency), ..message };
+    let answer = client.describe_log(request(message, deadline)).await;
+    judge(context, group, ticket, &answer);
+    Ok(answer?.into_inner())
+}
