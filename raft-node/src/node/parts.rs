@@ -163,13 +163,6 @@ impl Parts {
             forwarder: Forwarder::default(),
             metrics: metrics.clone(),
         });
-        for parts in &groups {
-            let rule = Rule {
-                retain_bytes: config.log.retain_bytes(),
-                flush_interval: Duration::from_secs(config.state.flush_interval_s),
-            };
-            runtime::spawn(compaction::run(parts.group.clone(), parts.log.clone(), rule));
-        }
         Ok(Self {
             config,
             identity,
@@ -263,17 +256,25 @@ async fn open_group(
     };
     let raft_config = settings::openraft_config(&format!("{}/{id}", config.cluster_id), timing)
         .map_err(|e| Fatal::new(ExitCode::Config, format!("[raft]: {e}")))?;
+    let network = NetworkFactory::new(client.clone(), id.0);
+    let catching_up = network.catching_up().clone();
     let raft = RaftHandle::new(
         config.node_id,
         Arc::new(raft_config),
-        NetworkFactory::new(client.clone(), id.0),
-        LogStorage::new(log),
+        network,
+        LogStorage::new(log.clone()),
         StateMachine::new(state.clone()),
     )
     .await
     .map_err(|e| Fatal::new(ExitCode::Software, format!("group {id} can't start: {e}")))?;
     let lease = Duration::from_millis(timing.election_max_ms);
-    Ok(Group::new(id, raft, state, lease))
+    let group = Group::new(id, raft, state, lease);
+    let rule = Rule {
+        retain_bytes: config.log.retain_bytes(),
+        flush_interval: Duration::from_secs(config.state.flush_interval_s),
+    };
+    runtime::spawn(compaction::run(group.clone(), log, rule, catching_up));
+    Ok(group)
 }
 
 fn group_dir(data_dir: &Path, id: GroupId) -> std::path::PathBuf {

@@ -26,6 +26,7 @@ use super::{
     },
 };
 use crate::raft::{
+    catching_up::CatchingUp,
     snapshot_data::SnapshotDir,
     types::{NodeAddress, NodeId, TypeConfig, alias::Vote},
 };
@@ -35,13 +36,20 @@ use crate::raft::{
 pub struct NetworkFactory {
     client: Arc<PeerClient>,
     group: u32,
+    catching_up: CatchingUp,
 }
 
 impl NetworkFactory {
     /// For the group numbered `group`, calling through `client`.
     #[must_use]
     pub fn new(client: Arc<PeerClient>, group: u32) -> Self {
-        Self { client, group }
+        Self { client, group, catching_up: CatchingUp::default() }
+    }
+
+    /// Which replicas are being sent a snapshot.
+    #[must_use]
+    pub fn catching_up(&self) -> &CatchingUp {
+        &self.catching_up
     }
 
     fn network(&self, target: NodeId, node: &NodeAddress, heartbeats: bool) -> Network {
@@ -49,6 +57,7 @@ impl NetworkFactory {
             client: self.client.clone(),
             group: self.group,
             to: PeerAddress { node_id: target, address: node.peer.clone() },
+            catching_up: self.catching_up.clone(),
             heartbeats,
         }
     }
@@ -78,6 +87,7 @@ pub struct Network {
     to: PeerAddress,
     /// AppendEntries of this client are heartbeats: they take the control lane.
     heartbeats: bool,
+    catching_up: CatchingUp,
 }
 
 impl Network {
@@ -228,6 +238,8 @@ impl NetSnapshot<TypeConfig> for Network {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let index = snapshot.meta.last_log_id.map_or(0, |last| last.index);
+        let _on_its_way = self.catching_up.begin(self.to.node_id, index);
         let transfer = snapshot_send::send(&self.client, &self.to, self.group, vote, snapshot);
         tokio::select! {
             biased;

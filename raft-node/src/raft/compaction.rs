@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use quorate_state_machine::types::LogIndex;
 
-use super::group::{Group, Role};
+use super::{
+    catching_up::{CatchingUp, Progress},
+    group::{Group, Role},
+};
 use crate::{log_store::GroupLog, runtime};
 
 /// How often the rule is looked at. A second's worth of log at full speed is far below any
@@ -35,7 +38,15 @@ struct Sight {
     beyond_retention: u64,
     /// Everything up to here may go and a quarter of the retention is still there.
     beyond_short_tail: u64,
+    /// A replica that is catching up needs everything behind this, now or in a moment.
+    catching_up: Option<u64>,
+    /// Everything up to here may go and [`CATCH_UP_FACTOR`] retentions of log are still there.
+    beyond_catch_up: u64,
 }
+
+/// A replica that makes progress is waited for until this many retentions of log are kept: disk use
+/// stays bounded, and a replica that is slower than that needs a faster disk, not a longer log.
+const CATCH_UP_FACTOR: u64 = 8;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Plan {
@@ -47,19 +58,33 @@ struct Plan {
 ///   always one to purge behind.
 /// - Never purge what the snapshot does not cover.
 /// - Keep a short tail for everybody (restarts); beyond it purge what every replica holds; beyond
-///   the retention purge whatever a slow follower still lacks: it will get the snapshot.
+///   the retention purge whatever a slow follower still lacks: it will get the snapshot. But not
+///   from under a replica that is on its way ([`super::catching_up`]), up to [`CATCH_UP_FACTOR`].
 fn plan(rule: &Rule, sight: &Sight) -> Plan {
     let snapshot = sight.bytes_since_snapshot >= rule.retain_bytes / 2;
     let held_by_all = match sight.matched_by_all {
         Some(matched) => sight.beyond_short_tail.min(matched),
         None => 0,
     };
-    let upto = held_by_all.max(sight.beyond_retention).min(sight.snapshot_index);
+    let beyond = match sight.catching_up {
+        Some(needs) => sight.beyond_retention.min(needs).max(sight.beyond_catch_up),
+        None => sight.beyond_retention,
+    };
+    let upto = held_by_all.max(beyond).min(sight.snapshot_index);
     Plan { snapshot, purge_upto: (upto > sight.purged_index).then_some(upto) }
 }
 
-fn look(group: &Group, log: &GroupLog, rule: &Rule) -> Sight {
+fn look(
+    group: &Group,
+    log: &GroupLog,
+    rule: &Rule,
+    transfers: &CatchingUp,
+    progress: &mut Progress,
+) -> Sight {
     let v = group.vitals();
+    let me = group.node_id();
+    let others_matched = v.matched.iter().filter(|(id, _)| **id != me);
+    let moving = progress.lowest_moving(others_matched.map(|(id, index)| (*id, index.0)));
     let others = v.voters.iter().chain(&v.learners).filter(|id| v.matched.contains_key(id));
     let matched_by_all = match v.role {
         Role::Leader => {
@@ -77,11 +102,14 @@ fn look(group: &Group, log: &GroupLog, rule: &Rule) -> Sight {
         matched_by_all,
         beyond_retention: log.index_keeping(rule.retain_bytes),
         beyond_short_tail: log.index_keeping(rule.retain_bytes / 4),
+        catching_up: transfers.lowest_transfer().into_iter().chain(moving).min(),
+        beyond_catch_up: log.index_keeping(rule.retain_bytes * CATCH_UP_FACTOR),
     }
 }
 
 /// Runs the rule for one group until its core stops.
-pub async fn run(group: Group, log: GroupLog, rule: Rule) {
+pub async fn run(group: Group, log: GroupLog, rule: Rule, transfers: CatchingUp) {
+    let mut progress = Progress::default();
     let mut last_flush = runtime::now();
     loop {
         runtime::sleep(INTERVAL).await;
@@ -96,7 +124,7 @@ pub async fn run(group: Group, log: GroupLog, rule: Rule) {
             }
             last_flush = runtime::now();
         }
-        let plan = plan(&rule, &look(&group, &log, &rule));
+        let plan = plan(&rule, &look(&group, &log, &rule, &transfers, &mut progress));
         let result = async {
             if plan.snapshot {
                 group.trigger_snapshot().await?;
@@ -138,6 +166,23 @@ mod tests {
             ..Sight::default()
         };
         assert_eq!(plan(&RULE, &sight).purge_upto, Some(10));
+    }
+
+    #[test]
+    fn a_replica_on_its_way_is_waited_for_within_bounds() {
+        let mut sight = Sight {
+            snapshot_index: 100,
+            beyond_retention: 80,
+            beyond_short_tail: 90,
+            matched_by_all: Some(3),
+            catching_up: Some(30),
+            ..Sight::default()
+        };
+        assert_eq!(plan(&RULE, &sight).purge_upto, Some(30), "its snapshot ends there");
+        sight.beyond_catch_up = 50;
+        assert_eq!(plan(&RULE, &sight).purge_upto, Some(50), "but not for ever");
+        sight.catching_up = None;
+        assert_eq!(plan(&RULE, &sight).purge_upto, Some(80));
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! openraft adapters: type config, log store, state machine, settings.
+pub mod catching_up;
 pub mod compaction;
 pub mod generations;
 pub mod group;
