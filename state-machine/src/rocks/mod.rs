@@ -45,11 +45,18 @@ pub struct Store {
     db: Arc<DB>,
     unlogged: WriteOptions,
     /// Held through an apply: what one reads is what the one before it wrote.
-    writer: Mutex<()>,
+    writer: Mutex<Writer>,
     /// How far the state is; moved by apply, after the write, and by flush.
     points: Mutex<Points>,
     /// Deleted, and not given back yet.
     deleted: Mutex<Ranges>,
+}
+
+/// What only apply looks at.
+#[derive(Default)]
+struct Writer {
+    /// Range deletions since apply last had the memtable flushed; at least those that are in it.
+    range_deletions: u32,
 }
 
 /// How far a store is. `durable` never passes `applied`.
@@ -87,7 +94,7 @@ impl Store {
             dir: dir.to_owned(),
             db: Arc::new(db),
             unlogged: options::unlogged(),
-            writer: Mutex::new(()),
+            writer: Mutex::default(),
             // There is no WAL, so what is there at opening was flushed before.
             points: Mutex::new(Points { applied, durable: applied }),
             deleted: Mutex::default(),
@@ -99,12 +106,17 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; nothing was written, and this replica must stop.
     pub fn apply(&self, items: &[ApplyItem]) -> Result<Vec<Vec<Outcome>>, StoreError> {
-        let _alone = lock(&self.writer);
+        let mut writer = lock(&self.writer);
         let (writes, outcomes) =
             apply::commit(&Live(&self.db), items).map_err(error::view(&self.dir))?;
         self.write(&writes)?;
         if let Some(last) = items.last() {
             lock(&self.points).applied = Some(last.at);
+        }
+        writer.range_deletions += self.note_deleted(&writes);
+        if writer.range_deletions >= options::RANGE_DELETIONS {
+            self.flush_memtable(false)?;
+            writer.range_deletions = 0;
         }
         Ok(outcomes)
     }
@@ -118,13 +130,19 @@ impl Store {
                 Write::DeleteRange(from, to) => batch.delete_range(from, to),
             }
         }
-        self.db.write_opt(batch, &self.unlogged).map_err(error::rocks(&self.dir))?;
+        self.db.write_opt(batch, &self.unlogged).map_err(error::rocks(&self.dir))
+    }
+
+    /// Remembers deleted ranges for [`Self::reclaim`], and counts them.
+    fn note_deleted(&self, writes: &Writes) -> u32 {
+        let mut count = 0;
         for write in &writes.0 {
             if let Write::DeleteRange(from, to) = write {
                 lock(&self.deleted).add(from, to);
+                count += 1;
             }
         }
-        Ok(())
+        count
     }
 
     /// The last entry applied. Reads nothing.
@@ -162,12 +180,16 @@ impl Store {
     pub fn flush(&self) -> Result<Option<LogPoint>, StoreError> {
         // Taken before: what is applied during the flush may or may not be in it.
         let applied = self.applied();
-        let mut options = FlushOptions::default();
-        options.set_wait(true);
-        self.db.flush_opt(&options).map_err(error::rocks(&self.dir))?;
+        self.flush_memtable(true)?;
         let mut points = lock(&self.points);
         points.durable = points.durable.max(applied);
         Ok(points.durable)
+    }
+
+    fn flush_memtable(&self, wait: bool) -> Result<(), StoreError> {
+        let mut options = FlushOptions::default();
+        options.set_wait(wait);
+        self.db.flush_opt(&options).map_err(error::rocks(&self.dir))
     }
 
     /// Makes a copy in `dest`, which must not exist, out of hard links. It holds everything applied
@@ -203,7 +225,8 @@ impl Store {
     ///
     /// RocksDB could drop whole files of a deleted range at once, but it does so under the feet of
     /// open views, which would then miss rows that they must show. A compaction of the range is as
-    /// good where batches are blobs: it rewrites keys only, and frees the blob files.
+    /// good where batches are blobs: it rewrites keys only, and drops blob files without live
+    /// batches. Those that hold live batches too are collected as they become the older half.
     pub fn reclaim(&self) {
         let ranges = lock(&self.deleted).take();
         let mut options = CompactOptions::default();

@@ -28,9 +28,6 @@ pub(super) fn writable(dir: &Path, options: &StoreOptions) -> Result<DB, StoreEr
     }
     let db = DB::open(&options.rocksdb(), dir).map_err(error::rocks(dir))?;
     check_format(dir, &db)?;
-    // RocksDB's Rust interface has no setter for it.
-    let flush_at = options.range_deletions().to_string();
-    db.set_options(&[("memtable_max_range_deletions", &flush_at)]).map_err(error::rocks(dir))?;
     Ok(db)
 }
 

@@ -32,7 +32,7 @@ const WRITE_BACK_BYTES: u64 = 1 << 20;
 
 /// Range deletions in a memtable before it is flushed. Each new one makes the next read sort all of
 /// the memtable's again; in a table they are sorted once.
-const RANGE_DELETIONS: u32 = 256;
+pub(super) const RANGE_DELETIONS: u32 = 64;
 
 /// How everything is written: without RocksDB's own log.
 pub(super) fn unlogged() -> WriteOptions {
@@ -68,11 +68,6 @@ impl StoreOptions {
     #[must_use]
     pub fn new(memtable_bytes: usize, block_cache_bytes: usize, compression: Compression) -> Self {
         Self { memtable_bytes, cache: Cache::new_lru_cache(block_cache_bytes), compression }
-    }
-
-    /// Value of `memtable_max_range_deletions`.
-    pub(super) fn range_deletions(&self) -> u32 {
-        RANGE_DELETIONS
     }
 
     pub(super) fn rocksdb(&self) -> Options {

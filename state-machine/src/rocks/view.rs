@@ -118,3 +118,84 @@ fn last_key<D: DBAccess>(
     rows.status().map_err(storage)?;
     Ok(key)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        memory::Memory,
+        rocks::{Store, StoreOptions},
+        view::{Write, Writes},
+    };
+
+    /// Keys that are prefixes and neighbours of each other.
+    fn a_key() -> impl Strategy<Value = Key> {
+        prop::collection::vec(prop::sample::select(&[0, 1, 0xfe, 0xff][..]), 1..3)
+            .prop_map(|bytes| Key::from_slice(&bytes))
+    }
+
+    fn a_write() -> impl Strategy<Value = Write> {
+        prop_oneof![
+            5 => (a_key(), 0..3000_usize)
+                .prop_map(|(key, bytes)| Write::Put(key, vec![7; bytes].into())),
+            1 => a_key().prop_map(Write::Delete),
+            1 => (a_key(), a_key())
+                .prop_map(|(a, b)| Write::DeleteRange(a.clone().min(b.clone()), a.max(b))),
+        ]
+    }
+
+    fn rows(view: &impl View, from: &[u8], to: &[u8], limit: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut rows = Vec::new();
+        view.scan(from, to, &mut |key, value| {
+            rows.push((key.to_vec(), value.to_vec()));
+            if rows.len() == limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .unwrap();
+        rows
+    }
+
+    #[test]
+    fn views_are_the_model_at_every_bound() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+        let clear = Writes(vec![Write::DeleteRange(
+            Key::from_slice(&[0]),
+            Key::from_slice(&[0xff, 0xff, 0xff]),
+        )]);
+        let writes = prop::collection::vec(a_write(), 0..25);
+        proptest!(ProptestConfig::with_cases(200), |(
+            writes in writes, from in a_key(), to in a_key(), limit in 1..4_usize, flush: bool,
+        )| {
+            store.write(&clear).unwrap();
+            let mut model = Memory::new();
+            model.write(Writes(writes.clone()));
+            store.write(&Writes(writes)).unwrap();
+            if flush {
+                store.flush().unwrap();
+            }
+            let (live, frozen) = (Live(&store.db), Frozen::new(store.db.clone()));
+            // From here on only the live view may show something else.
+            for view in [&live as &dyn View, &frozen] {
+                prop_assert_eq!(view.get(&from).unwrap(), model.get(&from).unwrap());
+                prop_assert_eq!(rows(&view, &from, &to, limit), rows(&model, &from, &to, limit));
+                prop_assert_eq!(
+                    view.first_key(&from, &to).unwrap(),
+                    model.first_key(&from, &to).unwrap()
+                );
+                prop_assert_eq!(
+                    view.last_key(&from, &to).unwrap(),
+                    model.last_key(&from, &to).unwrap()
+                );
+            }
+            store.write(&clear).unwrap();
+            prop_assert_eq!(live.last_key(&from, &to).unwrap(), None);
+            prop_assert_eq!(frozen.get(&from).unwrap(), model.get(&from).unwrap());
+            prop_assert_eq!(
+                frozen.last_key(&from, &to).unwrap(),
+                model.last_key(&from, &to).unwrap()
+            );
+        });
+    }
+}
