@@ -2,11 +2,15 @@
 //!
 //! A replica that comes back under its id with another disk has forgotten its votes and entries.
 //! This file, and the peers' memory of the uuid in it (`crate::peer::book`), make that visible.
+//!
+//! The directories of the log and of the groups are made durable *before* the file. So a data
+//! directory with the file and without one of them has lost data, and is not taken for a new one:
+//! a power cut can't turn a voter into one that has forgotten, under an identity that all trust.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::fd::AsRawFd,
+    os::{fd::AsRawFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -14,13 +18,19 @@ use std::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{config::Config, raft::types::NodeId};
+use crate::{config::Config, observe::exit::ExitCode, raft::types::NodeId};
 
 /// The file.
 pub const FILE: &str = "identity.json";
 
 /// The lock.
 const LOCK: &str = "LOCK";
+
+/// The Raft log's directory inside the data directory.
+pub const LOG_DIR: &str = "log";
+
+/// Holds one directory for each group's state.
+pub const GROUPS_DIR: &str = "groups";
 
 const FORMAT: u32 = 1;
 
@@ -91,6 +101,20 @@ pub enum IdentityError {
         /// Something in it.
         what: String,
     },
+    /// An identity without its data.
+    #[error(
+        "{} is the directory of a node, but {what} in it is gone: what this node has acknowledged \
+         is lost here, and it must not come back under its old id. Restore the whole directory as \
+         it was; or, if it is gone, stop this node for good and add a new one with an empty data \
+         directory under a node id that was never used",
+        dir.display()
+    )]
+    Incomplete {
+        /// The directory.
+        dir: PathBuf,
+        /// What is not there.
+        what: String,
+    },
     /// Another cluster's, node's or shape's.
     #[error(
         "{} belongs to {key} {stored}, but the configuration says {configured}. {what_to_do}",
@@ -108,6 +132,23 @@ pub enum IdentityError {
         /// For the operator.
         what_to_do: &'static str,
     },
+}
+
+impl IdentityError {
+    /// What the process ends with: a disk that fails needs somebody else than a wrong path.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
+        match self {
+            Self::Io { source, .. } => match source.kind() {
+                NotADirectory | NotFound | PermissionDenied | ReadOnlyFilesystem => {
+                    ExitCode::Config
+                }
+                _ => ExitCode::Io,
+            },
+            _ => ExitCode::Config,
+        }
+    }
 }
 
 /// A data directory that is ours. Holds the lock while it lives.
@@ -161,13 +202,19 @@ fn open_dir(
             }
             let new =
                 Stored { format: FORMAT, cluster_id, node_id, node_uuid: Uuid::new_v4(), groups };
+            make_directories(dir, groups).map_err(io(dir))?;
             write(dir, &new).map_err(io(&path))?;
+            sync_ancestors(dir).map_err(io(dir))?;
             tracing::info!(dir = %dir.display(), uuid = %new.node_uuid, "new data directory");
             new
         }
         Err(e) => return Err(io(&path)(e)),
     };
     compare(dir, &stored, cluster_id, node_id, groups)?;
+    if let Some(what) = directories(groups).find(|name| !dir.join(name).is_dir()) {
+        let (dir, what) = (dir.to_owned(), what.display().to_string());
+        return Err(IdentityError::Incomplete { dir, what });
+    }
     Ok(NodeIdentity {
         cluster_id: *cluster_id.as_bytes(),
         node_id,
@@ -238,16 +285,72 @@ fn write(dir: &Path, identity: &Stored) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// The name of anything in the directory that is not ours to ignore.
+/// The directory of a group's state inside the data directory.
+#[must_use]
+pub fn group_dir(group: u32) -> PathBuf {
+    Path::new(GROUPS_DIR).join(group.to_string())
+}
+
+/// What every data directory has.
+fn directories(groups: u32) -> impl Iterator<Item = PathBuf> {
+    std::iter::once(PathBuf::from(LOG_DIR)).chain((0..groups).map(group_dir))
+}
+
+fn make_directories(dir: &Path, groups: u32) -> io::Result<()> {
+    for name in directories(groups) {
+        fs::create_dir_all(dir.join(name))?;
+    }
+    File::open(dir.join(GROUPS_DIR))?.sync_all()?;
+    File::open(dir)?.sync_all()
+}
+
+/// Makes the way to a new data directory durable, up to its mount point. It ends earlier at a
+/// directory that this user may not open, and so has not made either.
+fn sync_ancestors(dir: &Path) -> io::Result<()> {
+    let dir = fs::canonicalize(dir)?;
+    let device = fs::metadata(&dir)?.dev();
+    for ancestor in dir.ancestors().skip(1) {
+        if fs::metadata(ancestor)?.dev() != device {
+            break;
+        }
+        match File::open(ancestor) {
+            Ok(ancestor) => ancestor.sync_all()?,
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => break,
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// The name of anything in the directory that is not ours to ignore: a first start may have been
+/// cut off anywhere, and file systems put lost+found.
 fn something_in(dir: &Path) -> io::Result<Option<String>> {
     for entry in fs::read_dir(dir)? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        // A first start may have been cut off right here; file systems put lost+found.
-        if name != LOCK && name != format!("{FILE}.new") && name != "lost+found" {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let ours = match name.as_str() {
+            LOCK | "lost+found" => true,
+            LOG_DIR | GROUPS_DIR => has_no_file(&entry.path())?,
+            name => name == format!("{FILE}.new"),
+        };
+        if !ours {
             return Ok(Some(name));
         }
     }
     Ok(None)
+}
+
+/// True for a directory with nothing but directories in it.
+fn has_no_file(path: &Path) -> io::Result<bool> {
+    if !fs::symlink_metadata(path)?.is_dir() {
+        return Ok(false);
+    }
+    for entry in fs::read_dir(path)? {
+        if !has_no_file(&entry?.path())? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn lock(dir: &Path) -> Result<File, IdentityError> {
@@ -270,67 +373,5 @@ fn lock(dir: &Path) -> Result<File, IdentityError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CLUSTER: Uuid = Uuid::from_u128(7);
-
-    fn open(dir: &Path) -> Result<NodeIdentity, IdentityError> {
-        open_dir(dir, CLUSTER, 1, 2)
-    }
-
-    #[test]
-    fn made_once_and_found_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let data = dir.path().join("a/b");
-        let first = open(&data).unwrap();
-        let uuid = first.node_uuid;
-        assert_ne!(first.store_id(), uuid);
-        drop(first);
-        assert_eq!(open(&data).unwrap().node_uuid, uuid);
-    }
-
-    #[test]
-    fn a_second_process_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let _first = open(dir.path()).unwrap();
-        assert!(matches!(open(dir.path()), Err(IdentityError::InUse { .. })));
-    }
-
-    #[test]
-    fn what_belongs_elsewhere_is_refused_and_says_what_to_do() {
-        let dir = tempfile::tempdir().unwrap();
-        drop(open(dir.path()).unwrap());
-        for (refused, word) in [
-            (open_dir(dir.path(), Uuid::from_u128(8), 1, 2), "cluster_id"),
-            (open_dir(dir.path(), CLUSTER, 2, 2), "swapped"),
-            (open_dir(dir.path(), CLUSTER, 1, 3), "groups"),
-        ] {
-            let text = refused.expect_err("it is another's").to_string();
-            assert!(text.contains(word), "{text}");
-        }
-        open(dir.path()).unwrap();
-    }
-
-    #[test]
-    fn data_without_identity_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("log")).unwrap();
-        let text = open(dir.path()).expect_err("not ours").to_string();
-        assert!(text.contains("log") && text.contains("empty directory"), "{text}");
-    }
-
-    #[test]
-    fn a_damaged_or_newer_file_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        drop(open(dir.path()).unwrap());
-        let path = dir.path().join(FILE);
-        let good = fs::read_to_string(&path).unwrap();
-        fs::write(&path, &good[..good.len() / 2]).unwrap();
-        assert!(matches!(open(dir.path()), Err(IdentityError::Damaged { .. })));
-        fs::write(&path, good.replace("\"format\": 1", "\"format\": 9")).unwrap();
-        assert!(matches!(open(dir.path()), Err(IdentityError::Newer { found: 9, .. })));
-        fs::write(&path, good).unwrap();
-        open(dir.path()).unwrap();
-    }
-}
+#[path = "identity_tests.rs"]
+mod tests;

@@ -1,6 +1,6 @@
 //! Everything a running node consists of, built in order.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use quorate_state_machine::{
     rocks::{Compression, StoreOptions},
@@ -80,7 +80,7 @@ impl Parts {
             let config = config.clone();
             runtime::blocking(move || identity::open(&config))
                 .await
-                .map_err(|e| Fatal::new(ExitCode::Config, e.to_string()))?
+                .map_err(|e| Fatal::new(e.exit_code(), e.to_string()))?
         };
         let book = Arc::new(PeerBook::open(&data_dir).map_err(|e| storage("peer book", e))?);
         let log_store = open_log(&config, &identity).await?;
@@ -214,7 +214,7 @@ async fn open_log(config: &Config, identity: &NodeIdentity) -> Result<LogStore, 
         store_id: identity.store_id(),
         ..LogOptions::default()
     };
-    let dir = config.data_dir.join("log");
+    let dir = config.data_dir.join(identity::LOG_DIR);
     let opened = runtime::blocking(move || LogStore::open(&dir, options)).await;
     let (log_store, report) = opened.map_err(|e| storage("the Raft log can't be opened", e))?;
     tracing::info!(%report, "Raft log recovered");
@@ -241,14 +241,11 @@ async fn open_group(
     options: &StoreOptions,
     metrics: &Arc<Metrics>,
 ) -> Result<Group, Fatal> {
-    let dir = group_dir(&config.data_dir, id);
+    let dir = config.data_dir.join(identity::group_dir(id.0));
     let (options, for_state) = (options.clone(), metrics.clone());
-    let state = runtime::blocking(move || {
-        std::fs::create_dir_all(&dir)?;
-        GroupState::open(id, &dir, options, for_state)
-    })
-    .await
-    .map_err(|e| storage(&format!("the state of group {id} can't be opened"), e))?;
+    let state = runtime::blocking(move || GroupState::open(id, &dir, options, for_state))
+        .await
+        .map_err(|e| storage(&format!("the state of group {id} can't be opened"), e))?;
     let timing = Timing {
         heartbeat_ms: config.raft.heartbeat_ms,
         election_min_ms: config.raft.election_min_ms,
@@ -275,8 +272,4 @@ async fn open_group(
     };
     runtime::spawn(compaction::run(group.clone(), log, rule, catching_up));
     Ok(group)
-}
-
-fn group_dir(data_dir: &Path, id: GroupId) -> std::path::PathBuf {
-    data_dir.join("groups").join(id.to_string())
 }
