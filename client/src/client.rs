@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     errors::{Effect, Error, ErrorKind, Result},
+    producer::SharedProducers,
     retry::{self, Decision, RetryPolicy, Safety, Target},
     routing::Routing,
     runtime,
@@ -91,6 +92,7 @@ impl ClientBuilder {
                 routing: Routing::new(endpoints),
                 retry: self.retry,
             }),
+            producers: Arc::default(),
             timeout: self.request_timeout,
             pinned: None,
         })
@@ -108,6 +110,9 @@ pub(crate) struct Shared {
 #[derive(Clone)]
 pub struct Client {
     pub(crate) shared: Arc<Shared>,
+    /// Behind [`Client::append`]. Gone with the last clone of the client, and their tasks with
+    /// them: these hold clients without it ([`Client::detached`]).
+    pub(crate) producers: Arc<SharedProducers>,
     timeout: Duration,
     pinned: Option<Endpoint>,
 }
@@ -186,6 +191,11 @@ impl Client {
     #[must_use]
     pub fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    /// For tasks that must not keep the shared producers alive.
+    pub(crate) fn detached(&self) -> Self {
+        Self { producers: Arc::default(), ..self.clone() }
     }
 
     pub(crate) fn pinned(&self) -> Option<&Endpoint> {

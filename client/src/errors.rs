@@ -147,8 +147,6 @@ struct Inner {
     age: Option<Duration>,
     stamp: Option<Stamp>,
     endpoint: Option<String>,
-    /// The connection itself failed, as opposed to an answer that says no.
-    broken: bool,
 }
 
 /// A failed call: what was wrong, whether it took effect, whether trying again makes sense.
@@ -177,7 +175,6 @@ impl Error {
             age: None,
             stamp: None,
             endpoint: None,
-            broken: false,
         }))
     }
 
@@ -202,9 +199,7 @@ impl Error {
 
     /// The connection was lost. `effect` is unknown when a write may have been on it.
     pub(crate) fn broken(effect: Effect, message: impl Into<String>) -> Self {
-        let mut error = Self::new(ErrorKind::Unavailable, true, effect, message);
-        error.0.broken = true;
-        error
+        Self::new(ErrorKind::Unavailable, true, effect, message)
     }
 
     /// From the detail that a node sent.
@@ -236,7 +231,6 @@ impl Error {
             age: detail.age_ms.map(Duration::from_millis),
             stamp: detail.stamp,
             endpoint: None,
-            broken: false,
         }))
     }
 
@@ -347,10 +341,6 @@ impl Error {
         self.0.endpoint.as_deref()
     }
 
-    pub(crate) fn is_broken(&self) -> bool {
-        self.0.broken
-    }
-
     pub(crate) fn at(mut self, endpoint: &str) -> Self {
         self.0.endpoint = Some(endpoint.to_owned());
         self
@@ -363,6 +353,11 @@ impl Error {
 
     pub(crate) fn with_message(mut self, message: String) -> Self {
         self.0.message = message;
+        self
+    }
+
+    pub(crate) fn without_stamp(mut self) -> Self {
+        self.0.stamp = None;
         self
     }
 

@@ -1,0 +1,371 @@
+//! The task behind a producer: one stream to the leader, opened again elsewhere when it breaks.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{StreamExt, future::BoxFuture};
+use quorate_proto::v1 as wire;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    Failure,
+    window::{self, Submission, Verdict, Window},
+};
+use crate::{
+    append::{AppendOptions, Appended},
+    batch::Batch,
+    client::{Client, First},
+    errors::{Effect, Error, Result},
+    position::ProducerId,
+    retry,
+    runtime::{self, Instant},
+    transport::{Answers, Endpoint},
+};
+
+/// Nothing is resent after this long, and a producer silent for so long takes a new id. The log
+/// forgets a producer 24 hours after its last append; half of that leaves room for clocks that
+/// run at different rates.
+pub(super) const MAX_AGE: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// A stream without work is closed after this long; the next append opens another.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Commands taken from the queue at a time.
+const DRAIN: usize = 256;
+
+pub(super) enum Command {
+    Append(Submission),
+    Flush(oneshot::Sender<Result<()>>),
+    Close(oneshot::Sender<Result<()>>),
+}
+
+/// The way to the leader.
+enum Link {
+    /// Not needed.
+    Idle,
+    /// Broken; not before then again.
+    Pausing(Instant),
+    /// Requests are taken already.
+    Opening(Sender, BoxFuture<'static, Result<Answers<wire::AppendStreamResponse>>>),
+    Open(Sender, Answers<wire::AppendStreamResponse>),
+}
+
+type Sender = mpsc::UnboundedSender<wire::AppendStreamRequest>;
+
+enum Event {
+    Paused,
+    Opened(Result<Answers<wire::AppendStreamResponse>>),
+    /// `None`: the node ended the stream.
+    Answer(Option<Result<wire::AppendStreamResponse>>),
+}
+
+impl Link {
+    /// What happens next on it. May be dropped and called again.
+    async fn event(&mut self) -> Event {
+        match self {
+            Self::Idle => std::future::pending().await,
+            Self::Pausing(until) => {
+                runtime::sleep_until(*until).await;
+                Event::Paused
+            }
+            Self::Opening(_, opening) => Event::Opened(opening.await),
+            Self::Open(_, answers) => Event::Answer(answers.next().await),
+        }
+    }
+}
+
+pub(super) struct Driver {
+    pub(super) client: Client,
+    pub(super) log: String,
+    pub(super) id: ProducerId,
+    /// The id is ours to change after a long silence.
+    pub(super) renewable: bool,
+    /// Epoch and incarnation; the producer is filled in batch by batch.
+    pub(super) options: AppendOptions,
+    pub(super) delivery_timeout: Duration,
+    pub(super) window: Window,
+    pub(super) commands: mpsc::UnboundedReceiver<Command>,
+    pub(super) acknowledged: Arc<AtomicU64>,
+    pub(super) failure: Failure,
+}
+
+/// What changes while it runs.
+struct State {
+    link: Link,
+    endpoint: Endpoint,
+    /// Failures since the last answer.
+    attempt: u32,
+    /// Connections given up for silence since the last answer.
+    silences: u32,
+    /// When the stream last got on: an answer, or a request while no answer was owed.
+    alive: Instant,
+    last_answer: Instant,
+}
+
+impl Driver {
+    pub(super) async fn run(mut self) {
+        let now = runtime::now();
+        let mut state = State {
+            link: Link::Idle,
+            endpoint: self.client.first(First::Leader, &self.log),
+            attempt: 0,
+            silences: 0,
+            alive: now,
+            last_answer: now,
+        };
+        let mut closing: Option<oneshot::Sender<Result<()>>> = None;
+        let mut open_queue = true;
+        let mut buffer = Vec::with_capacity(DRAIN);
+        loop {
+            self.renew_if_forgotten(&state);
+            self.window.pack();
+            self.send(&mut state);
+            if !open_queue && self.window.is_empty() {
+                if let Some(done) = closing {
+                    let _ = done.send(Ok(()));
+                }
+                return;
+            }
+            let (wake, why) = self.next_timer(&state);
+            let outcome = tokio::select! {
+                event = state.link.event() => self.on_event(&mut state, event),
+                taken = self.commands.recv_many(&mut buffer, DRAIN), if open_queue => {
+                    open_queue = taken > 0;
+                    for command in buffer.drain(..) {
+                        match command {
+                            Command::Append(submission) => self.window.submit(submission),
+                            Command::Flush(done) => self.window.flush(done),
+                            Command::Close(done) => {
+                                // What was queued behind it is still taken, as it was admitted.
+                                self.commands.close();
+                                closing = Some(done);
+                            }
+                        }
+                    }
+                    Ok(())
+                }
+                () = runtime::sleep_until(wake) => self.on_timer(&mut state, why),
+            };
+            if let Err(fatal) = outcome {
+                self.give_up(&fatal, closing).await;
+                return;
+            }
+        }
+    }
+
+    /// A log forgets a silent producer after a while, and then refuses any sequence but 0.
+    fn renew_if_forgotten(&mut self, state: &State) {
+        if self.renewable && self.window.is_idle() && state.last_answer.elapsed() > MAX_AGE {
+            self.id = ProducerId::random();
+            self.window.renumber();
+        }
+    }
+
+    fn send(&mut self, state: &mut State) {
+        if self.window.is_idle() {
+            return;
+        }
+        if let Link::Idle = state.link {
+            self.open(state);
+        }
+        let (Link::Opening(requests, _) | Link::Open(requests, _)) = &state.link else { return };
+        let first = self.window.send(|sequence, batch| {
+            let request = request(&self.log, self.id, sequence, batch, &self.options);
+            // When nobody takes it any more the link says why, and all is sent again.
+            let _ = requests.send(request);
+        });
+        if first {
+            state.alive = runtime::now();
+        }
+    }
+
+    fn open(&self, state: &mut State) {
+        let (sender, requests) = mpsc::unbounded_channel();
+        let transport = self.client.shared.transport.clone();
+        let endpoint = state.endpoint.clone();
+        let timeout = window::answer_timeout(state.silences);
+        let opening = async move { transport.append_stream(&endpoint, requests, timeout).await };
+        state.link = Link::Opening(sender, Box::pin(opening));
+        state.alive = runtime::now();
+    }
+
+    fn on_event(&mut self, state: &mut State, event: Event) -> Result<()> {
+        match event {
+            Event::Paused => {
+                state.link = Link::Idle;
+                Ok(())
+            }
+            Event::Opened(Ok(answers)) => {
+                let link = std::mem::replace(&mut state.link, Link::Idle);
+                let Link::Opening(requests, _) = link else {
+                    unreachable!("only an opening link is opened");
+                };
+                state.link = Link::Open(requests, answers);
+                Ok(())
+            }
+            Event::Opened(Err(error)) | Event::Answer(Some(Err(error))) => self.broke(state, error),
+            Event::Answer(None) => {
+                let error = Error::broken(Effect::Unknown, "the node ended the stream");
+                self.broke(state, error.at(state.endpoint.as_str()))
+            }
+            Event::Answer(Some(Ok(answer))) => self.on_answer(state, answer),
+        }
+    }
+
+    fn on_answer(&mut self, state: &mut State, answer: wire::AppendStreamResponse) -> Result<()> {
+        use wire::append_stream_response::Result as Answer;
+        let at = state.endpoint.clone();
+        match answer.result {
+            Some(Answer::Ok(ok)) => {
+                let term = ok.stamp.map(|stamp| stamp.term);
+                let acknowledged =
+                    Appended::from_wire(ok).and_then(|ok| self.window.acknowledge(answer.tag, &ok));
+                if let Err(error) = acknowledged {
+                    return self.broke(state, error.at(at.as_str()));
+                }
+                self.progressed(state);
+                if let Some(term) = term {
+                    self.client.shared.routing.confirm(&self.log, &at, term);
+                }
+                Ok(())
+            }
+            Some(Answer::Error(detail)) => {
+                let error = Error::from_detail(detail).at(at.as_str());
+                match self.window.refuse(answer.tag, error) {
+                    Verdict::Answered => {
+                        self.progressed(state);
+                        Ok(())
+                    }
+                    Verdict::Resend(error) => self.broke(state, error),
+                    Verdict::Fatal(error) => Err(error),
+                }
+            }
+            None => {
+                let error = Error::broken(Effect::Unknown, "an answer without a result");
+                self.broke(state, error.at(at.as_str()))
+            }
+        }
+    }
+
+    fn progressed(&self, state: &mut State) {
+        (state.attempt, state.silences) = (0, 0);
+        state.alive = runtime::now();
+        state.last_answer = state.alive;
+        self.acknowledged.store(self.window.acknowledged(), Ordering::Release);
+    }
+
+    /// The connection is lost, or no good: pause, and go where `error` points.
+    fn broke(&mut self, state: &mut State, error: Error) -> Result<()> {
+        tracing::debug!(log = self.log, endpoint = %state.endpoint, %error, "an append stream broke");
+        // The stream's own end says whether anything can have arrived. An answer says so of its
+        // own batch only; the others on the stream are in doubt.
+        let delivered = !matches!(state.link, Link::Opening(..)) || error.effect() != Effect::None;
+        self.window.disconnected(delivered);
+        if !error.is_retryable() {
+            return Err(error);
+        }
+        if self.window.is_idle() {
+            state.link = Link::Idle;
+        } else {
+            let pause = self.client.pause(state.attempt, &error);
+            state.link = Link::Pausing(runtime::now() + pause);
+        }
+        state.attempt += 1;
+        if self.client.pinned().is_none() {
+            let target = retry::target(&error);
+            state.endpoint = self.client.next(&self.log, &state.endpoint, &error, target);
+        }
+        Ok(())
+    }
+
+    fn next_timer(&self, state: &State) -> (Instant, Timer) {
+        let delivery = self.window.oldest().map(|at| (at + self.delivery_timeout, Timer::Delivery));
+        let quiet = match (&state.link, self.window.is_idle()) {
+            (Link::Open(..) | Link::Opening(..), true) => Some((state.alive + IDLE, Timer::Idle)),
+            (Link::Open(..) | Link::Opening(..), false) => {
+                Some((state.alive + window::answer_timeout(state.silences), Timer::Silence))
+            }
+            (Link::Idle | Link::Pausing(_), _) => None,
+        };
+        let far = (runtime::now() + MAX_AGE, Timer::Nothing);
+        [delivery, quiet].into_iter().flatten().fold(far, |a, b| if b.0 < a.0 { b } else { a })
+    }
+
+    fn on_timer(&mut self, state: &mut State, why: Timer) -> Result<()> {
+        match why {
+            Timer::Nothing => Ok(()),
+            Timer::Idle => {
+                state.link = Link::Idle;
+                Ok(())
+            }
+            Timer::Silence => {
+                let silence = window::answer_timeout(state.silences);
+                state.silences += 1;
+                let message = format!("no answer for {} ms", silence.as_millis());
+                let error = Error::broken(Effect::Unknown, message);
+                self.broke(state, error.at(state.endpoint.as_str()))
+            }
+            Timer::Delivery => Err(Error::deadline(
+                Effect::None,
+                format!(
+                    "an append was not acknowledged within {} s; the producer gives up, because \
+                     going on could change the order",
+                    self.delivery_timeout.as_secs()
+                ),
+            )),
+        }
+    }
+
+    /// Everybody is told, and whoever comes later, too.
+    async fn give_up(mut self, error: &Error, closing: Option<oneshot::Sender<Result<()>>>) {
+        tracing::debug!(log = self.log, producer = %self.id, %error, "a producer failed");
+        let _ = self.failure.set(error.clone());
+        self.window.fail(error);
+        self.commands.close();
+        while let Some(command) = self.commands.recv().await {
+            match command {
+                Command::Append(submission) => {
+                    let error = window::secondary(error, Effect::None);
+                    let _ = submission.caller.answer.send(Err(error));
+                }
+                Command::Flush(done) | Command::Close(done) => drop(done.send(Err(error.clone()))),
+            }
+        }
+        if let Some(done) = closing {
+            let _ = done.send(Err(error.clone()));
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Timer {
+    Nothing,
+    /// The stream has no work.
+    Idle,
+    /// The node owes an answer.
+    Silence,
+    /// The oldest caller waits too long.
+    Delivery,
+}
+
+fn request(
+    log: &str,
+    id: ProducerId,
+    sequence: u64,
+    batch: &Batch,
+    options: &AppendOptions,
+) -> wire::AppendStreamRequest {
+    let options = AppendOptions { producer: Some((id, sequence)), ..options.clone() };
+    wire::AppendStreamRequest {
+        tag: sequence,
+        append: Some(wire::AppendRequest {
+            part: Some(batch.clone().into_part(log, options.to_wire())),
+            ack: wire::Ack::Quorum.into(),
+        }),
+    }
+}
