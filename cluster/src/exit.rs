@@ -52,16 +52,22 @@ impl Failure {
         Self { what: what.into(), advice: None, exit: Exit::Unknown }
     }
 
+    /// Ctrl-C or SIGTERM: whoever sent it knows.
+    #[must_use]
+    pub fn interrupted() -> Self {
+        Self { what: String::new(), advice: None, exit: Exit::Interrupted }
+    }
+
     /// Nobody is listening any more, which is nobody's fault: end at once, without a word.
     #[must_use]
     pub fn quiet() -> Self {
         Self { what: String::new(), advice: None, exit: Exit::Ok }
     }
 
-    /// Whether this is [`Failure::quiet`].
+    /// Whether there is nothing to say about it.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        self.exit == Exit::Ok
+        self.what.is_empty()
     }
 
     /// The same, with what to do about it.

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`args`] (what may be typed), [`commands`] (one file per command, they only talk
 //! to the SDK), [`input`] (bytes to batches, pure), [`output`] (tables, units, progress), [`exit`]
-//! (how it ends). `args`, `input` and `output` know nothing of the network.
+//! (how it ends), [`sdk`] (the SDK's errors as sentences). `args`, `input` and `output` know nothing of the network.
 //!
 //! Not here: anything a server does, and any knowledge of leaders and retries, which is the SDK's.
 //! The exceptions are `commands::bench`, which also measures calls below the SDK and another
@@ -15,6 +15,7 @@ pub mod endpoints;
 pub mod exit;
 pub mod input;
 pub mod output;
+pub mod sdk;
 
 use std::ffi::OsString;
 

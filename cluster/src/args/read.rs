@@ -27,10 +27,9 @@ Ends with Ctrl-C, after --limit records, or when its output is closed. Survives 
 it goes on at the next record, with none lost and none repeated.";
 
 /// How a record is written to stdout.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Show {
     /// The value and a line feed
-    #[default]
     Value,
     /// The value alone, exactly
     Raw,
@@ -87,9 +86,9 @@ pub struct ReadArgs {
     /// Read from this node only
     #[arg(long, value_name = "ADDRESS")]
     pub node: Option<String>,
-    /// How a record is written
-    #[arg(long, value_enum, default_value_t)]
-    pub format: Show,
+    /// How a record is written; value, or json with --output json
+    #[arg(long, value_enum)]
+    pub format: Option<Show>,
     /// Say on stderr which node answered, and how fresh
     #[arg(long)]
     pub header: bool,
@@ -113,9 +112,9 @@ pub struct TailArgs {
     /// Read from this node only
     #[arg(long, value_name = "ADDRESS")]
     pub node: Option<String>,
-    /// How a record is written
-    #[arg(long, value_enum, default_value_t)]
-    pub format: Show,
+    /// How a record is written; value, or json with --output json
+    #[arg(long, value_enum)]
+    pub format: Option<Show>,
 }
 
 fn parse_consistency(text: &str) -> Result<Consistency, String> {

@@ -2,11 +2,19 @@
 
 pub mod bench;
 pub mod config;
+pub mod fence;
+pub mod logs;
+mod nodes;
+pub mod read;
+pub mod status;
+pub mod verify;
+
+use std::time::Duration;
 
 use clap::CommandFactory;
 
 use crate::{
-    args::{Cli, Command, ConfigCommand},
+    args::{Cli, Command, ConfigCommand, Global},
     exit::{Exit, Failure},
     output::Output,
 };
@@ -21,10 +29,55 @@ pub fn run(cli: Cli, output: Output) -> Result<Exit, Failure> {
             ConfigCommand::Local(args) => config::local(&args, output)?,
         },
         Command::Completions { shell } => completions(shell, output)?,
-        Command::Bench(args) => runtime()?.block_on(bench::run(&args, &cli.global, output))?,
-        _ => return Err(Failure::refused("not built yet")),
+        command => return online(command, &cli.global, output),
     }
     Ok(Exit::Ok)
+}
+
+/// Runs a command that talks to nodes, until it ends or is interrupted.
+fn online(command: Command, global: &Global, output: Output) -> Result<Exit, Failure> {
+    let runtime = runtime()?;
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            ended = route(command, global, output) => ended,
+            interrupted = interrupt() => Err(interrupted),
+        }
+    });
+    // A thread that waits for input would hold up the end for ever.
+    runtime.shutdown_timeout(Duration::ZERO);
+    ended
+}
+
+async fn route(command: Command, global: &Global, output: Output) -> Result<Exit, Failure> {
+    match command {
+        Command::Log(args) => logs::run(&args.command, global, output).await?,
+        Command::Append(_) => return Err(Failure::refused("later")),
+        Command::Read(args) => read::read(&args, global, output).await?,
+        Command::Tail(args) => read::tail(&args, global, output).await?,
+        Command::Fence(args) => fence::run(&args, global, output).await?,
+        Command::Status(args) => return status::run(&args, global, output).await,
+        Command::Verify(args) => return verify::run(&args, global, output).await,
+        Command::Bench(args) => bench::run(&args, global, output).await?,
+        Command::Config(_) | Command::Completions { .. } => {
+            unreachable!("these need no node and were done by run()")
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+/// Ends with Ctrl-C or SIGTERM.
+async fn interrupt() -> Failure {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut signals = match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+        (Ok(int), Ok(term)) => (int, term),
+        // Then the operating system's own way of ending a program stays in force.
+        (Err(_), _) | (_, Err(_)) => return std::future::pending().await,
+    };
+    tokio::select! {
+        _ = signals.0.recv() => {}
+        _ = signals.1.recv() => {}
+    }
+    Failure::interrupted()
 }
 
 fn completions(shell: clap_complete::Shell, output: Output) -> Result<(), Failure> {

@@ -1,9 +1,11 @@
 //! What people and programs get to see.
 //!
 //! Data goes to stdout, everything about it (progress, notes, errors) to stderr, so that stdout can
-//! be piped. [`table`] aligns columns, [`units`] writes numbers, [`progress`] draws the bar.
+//! be piped. [`table`] aligns columns, [`units`] writes numbers, [`progress`] draws the bar,
+//! [`records`] writes what is read from a log.
 
 pub mod progress;
+pub mod records;
 pub mod table;
 pub mod units;
 
@@ -107,6 +109,11 @@ impl Output {
         if !self.is_json() {
             note(text);
         }
+    }
+
+    /// An answer that was asked for, on stderr because stdout has the records.
+    pub fn remark(self, text: &str) {
+        note(text);
     }
 
     /// The last words of a failed command, on stderr.

@@ -209,7 +209,7 @@ pub async fn drive(
         while let Some(ended) = tasks.join_next().await {
             outcome(ended)?;
         }
-        Ok(())
+        Ok::<(), Failure>(())
     };
     match run.extent {
         // What is answered late does not count; the wait only ends things cleanly.

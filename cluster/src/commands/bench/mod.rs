@@ -1,14 +1,18 @@
 //! `quorate bench`: one load generator for every load, so that figures can be compared.
 //!
-//! [`load`] runs clients and counts, [`report`] sums up, [`plan`] holds the settings; `append`,
-//! `read` and `etcd` are the loads.
+//! [`load`] runs clients and counts, [`report`] sums up, [`plan`] holds the settings, [`scratch`]
+//! makes the logs; `append` (with `stream`), `read` and `etcd` are the loads.
 
+mod append;
 mod connect;
 mod etcd;
 mod load;
 mod payload;
 mod plan;
+mod read;
 mod report;
+mod scratch;
+mod stream;
 
 use self::plan::Plan;
 use crate::{
@@ -22,12 +26,30 @@ use crate::{
 /// # Errors
 /// When the system under load cannot be reached or keeps failing.
 pub async fn run(args: &BenchArgs, global: &Global, output: Output) -> Result<(), Failure> {
-    let plan = |load| Plan::new(load, &global.endpoints);
+    let plan = |load| Plan::new(load, global);
     match &args.command {
+        BenchCommand::Append { load, mode, batch, in_flight, logs, keep } => {
+            let shape = append::Shape {
+                mode: *mode,
+                batch: *batch,
+                in_flight: *in_flight,
+                logs: *logs,
+                keep: *keep,
+            };
+            append::run(&plan(load)?, load, &shape, output).await
+        }
+        BenchCommand::Read { load, batch, records, eventual, keep } => {
+            let shape = read::Shape {
+                batch: *batch,
+                records: *records,
+                eventual: *eventual,
+                keep: *keep,
+            };
+            read::run(&plan(load)?, load, &shape, output).await
+        }
         BenchCommand::EtcdPut { load, keys } => etcd::put(&plan(load)?, load, keys, output).await,
         BenchCommand::EtcdRange { load, keys, serializable } => {
             etcd::range(&plan(load)?, load, keys, *serializable, output).await
         }
-        _ => Err(Failure::refused("later")),
     }
 }

@@ -22,6 +22,12 @@ impl Payload {
         Self { pool: pool.into(), size }
     }
 
+    /// Bytes of a value.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
     /// The next value.
     pub fn next(&self, rng: &mut SmallRng) -> Bytes {
         self.window(rng.random_range(0..POOL_BYTES))

@@ -1,12 +1,18 @@
 //! A load's settings, worked out from the arguments.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use quorate_client::Client;
 
 use super::{
     load::{Extent, Run},
     report::Settings,
 };
-use crate::{args::Load, endpoints::Endpoints, exit::Failure, output::units};
+use crate::{
+    args::{Global, Load},
+    exit::Failure,
+    output::units,
+};
 
 /// One connection carries this many clients unless told otherwise: HTTP/2 multiplexes, and one
 /// connection is one core's work on the server.
@@ -20,6 +26,8 @@ pub struct Plan {
     pub connections: u32,
     /// Bytes of a value.
     pub size: usize,
+    /// For one request, retries included.
+    pub timeout: Duration,
     load: Load,
 }
 
@@ -31,16 +39,34 @@ impl Plan {
     ///
     /// # Errors
     /// Settings that make no sense together.
-    pub fn new(load: &Load, endpoints: &Endpoints) -> Result<Self, Failure> {
+    pub fn new(load: &Load, global: &Global) -> Result<Self, Failure> {
         if load.size > MAX_SIZE {
             return Err(Failure::usage(format!("--size is at most {}", units::bytes(MAX_SIZE))));
         }
-        let endpoints = endpoints.0.clone();
+        let endpoints = global.endpoints.0.clone();
         let connections = match load.connections {
             0 => load.clients.div_ceil(CLIENTS_PER_CONNECTION).max(endpoints.len() as u32),
             n => n,
         };
-        Ok(Self { endpoints, connections, size: load.size as usize, load: load.clone() })
+        Ok(Self {
+            endpoints,
+            connections,
+            size: load.size as usize,
+            timeout: global.timeout,
+            load: load.clone(),
+        })
+    }
+
+    /// SDK clients, each with connections of its own.
+    ///
+    /// # Errors
+    /// An address that is none.
+    pub fn clients(&self) -> Result<Vec<Client>, Failure> {
+        let client = |_| {
+            let builder = Client::builder().endpoints(self.endpoints.iter().cloned());
+            Ok(builder.request_timeout(self.timeout).build()?)
+        };
+        (0..self.connections).map(client).collect()
     }
 
     /// A run of this extent.

@@ -1,0 +1,149 @@
+//! Reads at random offsets.
+
+use bytes::Bytes;
+use quorate_client::{AppendOptions, Batch, Client as Sdk, Consistency};
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+
+use super::{
+    load::{Client, Measured, Work, closed_loop, drive},
+    payload::Payload,
+    plan::Plan,
+    report::Report,
+    scratch::Scratch,
+};
+use crate::{args::Load, exit::Failure, output::Output};
+
+/// What is particular to reading.
+pub struct Shape {
+    /// Records per request.
+    pub batch: u32,
+    /// Records in the log.
+    pub records: u64,
+    /// From any replica as it is, instead of linearizable.
+    pub eventual: bool,
+    /// Keep the log.
+    pub keep: bool,
+}
+
+/// Bytes of values in one append while filling.
+const FILL_BYTES: u64 = 256 << 10;
+
+/// `quorate bench read`.
+///
+/// # Errors
+/// When the cluster can't be reached or keeps refusing.
+pub async fn run(plan: &Plan, load: &Load, shape: &Shape, output: Output) -> Result<(), Failure> {
+    if u64::from(shape.batch) > shape.records {
+        return Err(Failure::usage("--batch is more than --records"));
+    }
+    let clients = plan.clients()?;
+    let scratch = Scratch::create(&clients[0], 1, shape.keep).await?;
+    let measured = measure(plan, load, shape, &clients, &scratch.names[0], output).await;
+    scratch.clean_up(output).await;
+    let workload = if shape.eventual { "read (eventual)" } else { "read (linearizable)" };
+    let mut settings = plan.settings(workload, shape.batch, 1);
+    settings.spread = shape.records;
+    Report::new(settings, &measured?).write(output)
+}
+
+async fn measure(
+    plan: &Plan,
+    load: &Load,
+    shape: &Shape,
+    clients: &[Sdk],
+    log: &str,
+    output: Output,
+) -> Result<Measured, Failure> {
+    let payload = Payload::new(plan.size);
+    output.note(&format!("appending {} records first", shape.records));
+    let position = fill(&clients[0], log, &payload, shape.records).await?;
+    let consistency =
+        if shape.eventual { Consistency::eventual() } else { Consistency::linearizable() };
+    let run = plan.run();
+    let readers = (0..load.clients as usize).map(|id| {
+        let reader = Reading {
+            client: clients[id % clients.len()].clone(),
+            log: log.to_owned(),
+            // A replica that has not got the records yet has nothing to be measured.
+            consistency: consistency.clone().at_least(position.clone()),
+            payload: payload.clone(),
+            batch: shape.batch.into(),
+            starts: shape.records - u64::from(shape.batch) + 1,
+            rng: SmallRng::from_os_rng(),
+        };
+        closed_loop(run.clone(), id, reader)
+    });
+    drive(&run, load.warm_up, readers.collect::<Vec<_>>()).await
+}
+
+async fn fill(
+    client: &Sdk,
+    log: &str,
+    payload: &Payload,
+    records: u64,
+) -> Result<quorate_client::Position, Failure> {
+    let per_append = (FILL_BYTES / payload.size() as u64).clamp(1, 1000);
+    let mut position = None;
+    for first in (0..records).step_by(per_append as usize) {
+        let last = records.min(first + per_append);
+        let batch = Batch::of((first..last).map(|n| payload.of(n)))?;
+        // Insisting on the offset keeps record n at offset n even when an answer is lost.
+        let options = AppendOptions { expected_offset: Some(first), ..Default::default() };
+        let appended = client.append_with(log, batch, &options).await.map_err(Failure::from)?;
+        position = Some(appended.position);
+    }
+    Ok(position.expect("there is at least one record to append"))
+}
+
+struct Reading {
+    client: Sdk,
+    log: String,
+    consistency: Consistency,
+    payload: Payload,
+    batch: u64,
+    starts: u64,
+    rng: SmallRng,
+}
+
+impl Client for Reading {
+    async fn call(&mut self) -> Result<Work, Failure> {
+        let first = self.rng.random_range(0..self.starts);
+        let read = self.client.read(&self.log).from_offset(first).to_offset(first + self.batch);
+        let mut reader = read.consistency(self.consistency.clone()).open().await?;
+        let mut work = Work::default();
+        while let Some(batch) = reader.next_batch().await? {
+            for record in batch.records() {
+                let record = record?;
+                check(first + work.records, record.offset, &record.record.value, &self.payload)?;
+                work.records += 1;
+                work.bytes += record.record.value.len() as u64;
+            }
+        }
+        match work.records == self.batch {
+            true => Ok(work),
+            false => Err(Failure::refused("fewer records came than were asked for")),
+        }
+    }
+}
+
+/// Anything but the record that was appended there is not the work that is being measured.
+fn check(want: u64, got: u64, value: &Bytes, payload: &Payload) -> Result<(), Failure> {
+    if got == want && *value == payload.of(want) {
+        return Ok(());
+    }
+    Err(Failure::refused(format!("offset {want} did not have the record that was appended there")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_record_that_was_appended_counts() {
+        let payload = Payload::new(16);
+        assert!(check(7, 7, &payload.of(7), &payload).is_ok());
+        assert!(check(7, 8, &payload.of(7), &payload).is_err());
+        assert!(check(7, 7, &payload.of(8), &payload).is_err());
+        assert!(check(7, 7, &Bytes::new(), &payload).is_err());
+    }
+}
