@@ -10,7 +10,6 @@
 
 pub mod args;
 pub mod commands;
-pub mod encode;
 pub mod endpoints;
 pub mod exit;
 pub mod input;

@@ -16,8 +16,8 @@ use crate::{
 pub fn client(global: &Global) -> Result<Client, Failure> {
     Ok(Client::builder()
         .endpoints(global.endpoints.0.iter().cloned())
-        .request_timeout(global.timeout)
-        .connect_timeout(global.timeout.min(std::time::Duration::from_secs(2)))
+        .request_timeout(global.timeout())
+        .connect_timeout(global.timeout().min(std::time::Duration::from_secs(2)))
         .build()?)
 }
 

@@ -57,7 +57,7 @@ pub struct AppendArgs {
     #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = parse_batch_bytes)]
     pub batch_bytes: usize,
     /// A batch ends with this many records
-    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = value_parser!(u32).range(1..=65_536))]
     pub batch_records: u32,
     /// At most this many records a second
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]

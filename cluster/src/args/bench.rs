@@ -29,7 +29,7 @@ pub enum BenchCommand {
         #[arg(long, value_enum, default_value_t)]
         mode: AppendMode,
         /// Records per request
-        #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=100_000))]
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=65_536))]
         batch: u32,
         /// Requests that each client keeps unanswered (stream only)
         #[arg(long, value_name = "N", default_value_t = 4, value_parser = value_parser!(u32).range(1..=1024))]
@@ -49,7 +49,7 @@ pub enum BenchCommand {
         #[command(flatten)]
         load: Load,
         /// Records per request
-        #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=100_000))]
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=65_536))]
         batch: u32,
         /// Records that the log is filled with first
         #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = value_parser!(u64).range(1..))]

@@ -65,15 +65,31 @@ pub struct Global {
     #[arg(long, global = true, value_enum, default_value_t, help_heading = "Global options")]
     #[arg(hide_possible_values = true, value_name = "FORM")]
     pub output: Format,
-    /// How long to keep trying before giving up on one request, retries included
-    #[arg(long, global = true, env = "QUORATE_TIMEOUT", default_value = "10s")]
+    /// How long to keep trying before giving up on one request, retries included [default: 10s;
+    /// append: 2m]
+    #[arg(long = "timeout", global = true, env = "QUORATE_TIMEOUT")]
     #[arg(value_parser = units::parse_duration, value_name = "TIME")]
     #[arg(help_heading = "Global options")]
-    pub timeout: Duration,
+    pub given_timeout: Option<Duration>,
     /// When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never
     #[arg(long, global = true, value_enum, default_value_t, help_heading = "Global options")]
     #[arg(hide_possible_values = true, value_name = "WHEN")]
     pub color: Color,
+}
+
+impl Global {
+    /// How long one request may take, retries included.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.given_timeout.unwrap_or(Duration::from_secs(10))
+    }
+
+    /// How long an append may stay unacknowledged. Longer: giving up in the middle of an input is
+    /// worse than waiting, and elections on a busy machine take their time.
+    #[must_use]
+    pub fn append_timeout(&self) -> Duration {
+        self.given_timeout.unwrap_or(Duration::from_secs(120))
+    }
 }
 
 /// What to do.
@@ -180,7 +196,7 @@ mod tests {
     fn globals_stand_anywhere() {
         let cli = parse("quorate status --endpoints 7301 --output json --timeout 2s").unwrap();
         assert_eq!(cli.global.endpoints.0, ["http://127.0.0.1:7301"]);
-        assert_eq!(cli.global.timeout, Duration::from_secs(2));
+        assert_eq!(cli.global.timeout(), Duration::from_secs(2));
         assert_eq!(cli.global.output, Format::Json);
     }
 }

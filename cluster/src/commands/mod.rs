@@ -1,5 +1,6 @@
 //! One file (or folder) per command. [`run`] only routes.
 
+pub mod append;
 pub mod bench;
 pub mod config;
 pub mod fence;
@@ -39,6 +40,9 @@ fn online(command: Command, global: &Global, output: Output) -> Result<Exit, Fai
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
         tokio::select! {
+            // What is finished in the moment of the interruption is finished; and append has last
+            // words, for which it listens itself.
+            biased;
             ended = route(command, global, output) => ended,
             interrupted = interrupt() => Err(interrupted),
         }
@@ -51,7 +55,7 @@ fn online(command: Command, global: &Global, output: Output) -> Result<Exit, Fai
 async fn route(command: Command, global: &Global, output: Output) -> Result<Exit, Failure> {
     match command {
         Command::Log(args) => logs::run(&args.command, global, output).await?,
-        Command::Append(_) => return Err(Failure::refused("later")),
+        Command::Append(args) => append::run(&args, global, output).await?,
         Command::Read(args) => read::read(&args, global, output).await?,
         Command::Tail(args) => read::tail(&args, global, output).await?,
         Command::Fence(args) => fence::run(&args, global, output).await?,

@@ -32,7 +32,7 @@ const CLEAR: &str = "\x1b[2J\x1b[3J\x1b[H";
 /// # Errors
 /// Stdout is gone.
 pub async fn run(args: &StatusArgs, global: &Global, output: Output) -> Result<Exit, Failure> {
-    let client = sdk::client(global)?.with_timeout(global.timeout.min(PATIENCE));
+    let client = sdk::client(global)?.with_timeout(global.timeout().min(PATIENCE));
     let Some(interval) = args.watch else { return once(&client, output, "").await };
     let clear = std::io::stdout().is_terminal() && !output.is_json();
     loop {
@@ -118,7 +118,11 @@ fn table(answers: &[NodeAnswer]) -> Table {
         match &answer.status {
             Ok(status) => rows(status, answers, &mut table),
             Err(error) => {
-                let text = format!("{}: {}", sdk::short(answer.endpoint.as_str()), sdk::plain(error.message()));
+                let text = format!(
+                    "{}: {}",
+                    sdk::short(answer.endpoint.as_str()),
+                    sdk::plain(error.message())
+                );
                 table.spanning(vec!["-".into()], Cell::styled(text, Style::Bad));
             }
         }

@@ -8,8 +8,10 @@
 
 use std::io::Read;
 
+use bytes::Bytes;
+use quorate_client::{Batch, BatchBuilder, Record};
+
 use super::split::{SplitError, Splitter};
-use crate::encode::{BatchBuilder, EncodedBatch};
 
 /// What a record counts above its own bytes, so that very short records fill a batch too.
 pub const RECORD_OVERHEAD_BYTES: usize = 16;
@@ -41,7 +43,23 @@ pub struct InputBatch {
     /// Bytes of the input up to its end.
     pub input_end: u64,
     /// What goes over the wire.
-    pub batch: EncodedBatch,
+    pub batch: Batch,
+}
+
+/// Why there is no next batch.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    /// The input can't be split into records.
+    #[error(transparent)]
+    Split(#[from] SplitError),
+    /// A record that the log would not take.
+    #[error("record {number} of the input: {}", why.message())]
+    Record {
+        /// Number of the record, from 1.
+        number: u64,
+        /// Which limit.
+        why: quorate_client::Error,
+    },
 }
 
 /// Reads batches one after the other.
@@ -62,36 +80,42 @@ impl<R: Read> Batches<R> {
     /// The next batch; `None` at the end of the input.
     ///
     /// # Errors
-    /// [`SplitError`]; records read before it and not yet returned are lost with it, which is why a
+    /// [`InputError`]; records read before it and not yet returned are lost with it, which is why a
     /// caller that wants them all asks again from the start (and is answered as deduplicated).
-    pub fn next_batch(&mut self) -> Result<Option<InputBatch>, SplitError> {
+    pub fn next_batch(&mut self) -> Result<Option<InputBatch>, InputError> {
         let first_record = self.splitter.records();
         let mut counted = 0;
-        while self.builder.records() < self.rule.max_records {
-            if self.rule.eager && self.builder.records() > 0 && !self.splitter.has_buffered() {
+        while self.builder.record_count() < self.rule.max_records {
+            if self.rule.eager && !self.builder.is_empty() && !self.splitter.has_buffered() {
                 break;
             }
             let Some(record) = self.splitter.peek()? else { break };
             counted += record.len() + RECORD_OVERHEAD_BYTES;
-            if self.builder.records() > 0 && counted > self.rule.max_bytes {
+            if !self.builder.is_empty() && counted > self.rule.max_bytes {
                 break;
             }
             let (key, value) = split_key(record, self.rule.key_separator.as_deref());
-            self.builder.push(key, value);
+            let record = Record {
+                key: key.map(Bytes::copy_from_slice),
+                ..Record::new(Bytes::copy_from_slice(value))
+            };
+            let number = self.splitter.records() + 1;
+            self.builder.push(record).map_err(|why| InputError::Record { number, why })?;
             self.splitter.advance();
         }
-        let records = self.builder.records();
-        if records == 0 {
+        if self.builder.is_empty() {
             return Ok(None);
         }
+        let batch = std::mem::take(&mut self.builder).build();
+        let batch = batch.expect("a builder that holds a record builds");
         let sequence = self.sequence;
         self.sequence += 1;
         Ok(Some(InputBatch {
             sequence,
             first_record,
-            records,
+            records: batch.record_count(),
             input_end: self.splitter.consumed_bytes(),
-            batch: self.builder.take(),
+            batch,
         }))
     }
 }
@@ -128,7 +152,7 @@ mod tests {
     }
 
     fn values(batches: &[InputBatch]) -> Vec<Vec<u8>> {
-        let decoded = batches.iter().map(|b| RecordBatch::decode(b.batch.bytes.clone()).unwrap());
+        let decoded = batches.iter().map(|b| RecordBatch::decode(b.batch.bytes().clone()).unwrap());
         decoded.flat_map(|b| b.records).map(|r| r.value.to_vec()).collect()
     }
 
@@ -142,7 +166,7 @@ mod tests {
         assert_eq!(sizes, [5, 5, 5, 5, 5, 5, 5, 6, 5, 4]);
         let crcs = batches(lines.as_bytes(), &rule(200, 8))
             .iter()
-            .fold(0, |crc, b| crc32c::crc32c_append(crc, &b.batch.bytes));
+            .fold(0, |crc, b| crc32c::crc32c_append(crc, b.batch.bytes()));
         assert_eq!(crcs, 0xa196f356);
     }
 
@@ -152,6 +176,16 @@ mod tests {
         let sizes: Vec<u32> =
             batches(input.as_bytes(), &rule(64, 8)).iter().map(|b| b.records).collect();
         assert_eq!(sizes, [1, 1, 1]);
+    }
+
+    #[test]
+    fn a_record_the_log_would_not_take() {
+        let input = format!("a\n{}\n", "y".repeat(quorate_client::MAX_RECORD_BYTES + 1));
+        let splitter = Splitter::new(input.as_bytes(), Framing::Lines);
+        let mut source = Batches::new(splitter, rule(64, 8));
+        assert_eq!(source.next_batch().unwrap().unwrap().records, 1);
+        let error = source.next_batch().unwrap_err().to_string();
+        assert!(error.starts_with("record 2 of the input: "), "{error}");
     }
 
     #[test]
@@ -212,7 +246,7 @@ mod tests {
                 prop_assert_eq!(b.sequence, i as u64);
                 prop_assert_eq!(b.first_record, records);
                 prop_assert!(b.records >= 1 && b.records <= max_records);
-                prop_assert_eq!(b.batch.crc32c, crc32c::crc32c(&b.batch.bytes));
+                prop_assert_eq!(b.batch.crc32c(), crc32c::crc32c(b.batch.bytes()));
                 records += u64::from(b.records);
             }
             prop_assert_eq!(whole.last().map_or(0, |b| b.input_end), input.len() as u64);

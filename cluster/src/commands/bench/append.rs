@@ -42,8 +42,7 @@ pub async fn run(plan: &Plan, load: &Load, shape: &Shape, output: Output) -> Res
     let measured = measure(plan, load, shape, &clients, &logs.names).await;
     logs.clean_up(output).await;
     let in_flight = if shape.mode == AppendMode::Stream { shape.in_flight } else { 1 };
-    let mut settings =
-        plan.settings(&format!("append ({})", shape.mode), shape.batch, in_flight);
+    let mut settings = plan.settings(&format!("append ({})", shape.mode), shape.batch, in_flight);
     settings.spread = shape.logs.into();
     if shape.mode == AppendMode::Stream {
         // A stream is a connection's worth of order; each client has its own.

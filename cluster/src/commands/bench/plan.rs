@@ -52,7 +52,7 @@ impl Plan {
             endpoints,
             connections,
             size: load.size as usize,
-            timeout: global.timeout,
+            timeout: global.timeout(),
             load: load.clone(),
         })
     }

@@ -4,9 +4,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use futures::StreamExt;
-use quorate_client::{
-    Answers, Consistency, Endpoint, Error, GrpcTransport, Transport,
-};
+use quorate_client::{Answers, Consistency, Endpoint, Error, GrpcTransport, Transport};
 use quorate_proto::v1::{
     AppendPart, AppendRequest, AppendStreamRequest, AppendStreamResponse,
     append_stream_response::Result as Answer,
@@ -70,8 +68,7 @@ impl Stream {
         let endpoint = Endpoint::new(&leader.address)?;
         // Unbounded in type only: `unanswered` bounds what is in it.
         let (requests, queue) = mpsc::unbounded_channel();
-        let answers =
-            transport.append_stream(&endpoint, queue, appender.client.timeout()).await?;
+        let answers = transport.append_stream(&endpoint, queue, appender.client.timeout()).await?;
         Ok(Self { requests, answers, unanswered: VecDeque::new() })
     }
 
