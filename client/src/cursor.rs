@@ -141,7 +141,7 @@ mod tests {
     fn a_timestamp_is_resolved_by_the_first_batch() {
         let mut cursor = Cursor::new(None, true);
         cursor.push(vec![stored(7..9)]);
-        assert_eq!(drain(&mut cursor).unwrap(), [7..9]);
+        assert_eq!(drain(&mut cursor).unwrap(), vec![7..9]);
         assert_eq!(cursor.next_offset(), Some(9));
     }
 

@@ -57,6 +57,7 @@ enum Link {
 
 type Sender = mpsc::UnboundedSender<wire::AppendStreamRequest>;
 
+#[expect(clippy::large_enum_variant, reason = "made and matched at once, never stored")]
 enum Event {
     Paused,
     Opened(Result<Answers<wire::AppendStreamResponse>>),

@@ -79,7 +79,9 @@ async fn many_callers_share_one_stream() {
 #[tokio::test]
 async fn bytes_and_batches_in_flight_are_bounded() {
     let cluster = Cluster::start().await;
-    let hold = |hold: bool| drop(cluster.shared.control().hold.send_replace(hold));
+    let hold = |hold: bool| {
+        cluster.shared.control().hold.send_replace(hold);
+    };
     hold(true);
     let producer = cluster.client().producer("l").max_bytes_in_flight(64 * 1024);
     let producer = producer.max_batches_in_flight(8).target_batch_bytes(4000).open().await.unwrap();

@@ -38,7 +38,7 @@ pub async fn pipelined(
     let mut in_a_row = 0;
     // Each round is one stream: the next one begins when it broke.
     while let Some(first) = run.admit() {
-        let failure = match Stream::open(&appender, &*transport).await {
+        let failure = match Stream::open(&appender, &transport).await {
             Ok(mut stream) => {
                 match stream.work(&run, id, &mut appender, first, in_flight, &mut in_a_row).await {
                     Ok(()) => return Ok(()),

@@ -119,7 +119,7 @@ impl Group {
             let has = |id: u64| holders.iter().any(|(h, _)| *h == id);
             self.digests.iter().map(|(n, _)| n.id).filter(|id| !has(*id)).collect()
         };
-        let partial = self.logs().into_iter().map(|(_, h)| (missing(&h), h[0].1.name.clone()));
+        let partial = self.logs().into_values().map(|h| (missing(&h), h[0].1.name.clone()));
         partial
             .filter(|(missing, _)| !missing.is_empty())
             .map(|(missing, name)| format!("log {name} does not exist on {}", name_nodes(&missing)))
@@ -205,7 +205,7 @@ mod tests {
         assert!(!g.is_identical());
         assert_eq!(g.classes(), "node 2 differs from nodes 1 and 3");
         let range = LogRange { name: "b".into(), incarnation: 6, from: 2, to: 21 };
-        assert_eq!(g.different_logs(), [range.clone()]);
+        assert_eq!(g.different_logs(), std::slice::from_ref(&range));
         assert_eq!(g.who_differs(&range), "node 2 differs from nodes 1 and 3");
         assert_eq!(g.different_log_lists(), [""; 0]);
         assert_eq!(g.majority().unwrap().digest[0], 7);
