@@ -152,8 +152,8 @@ impl Read {
             feed,
             cursor,
             end,
-            records_left: if self.max_records == 0 { u64::MAX } else { self.max_records },
-            bytes_left: if self.max_bytes == 0 { u64::MAX } else { self.max_bytes },
+            records_left: (self.max_records > 0).then_some(self.max_records),
+            bytes_left: (self.max_bytes > 0).then_some(self.max_bytes),
             start: self.start,
             log: self.log,
             header,
@@ -168,8 +168,9 @@ pub struct Reader {
     feed: Feed,
     cursor: Cursor,
     end: u64,
-    records_left: u64,
-    bytes_left: u64,
+    /// `None`: no limit.
+    records_left: Option<u64>,
+    bytes_left: Option<u64>,
     start: Start,
     log: String,
     header: ReadHeader,
@@ -233,8 +234,8 @@ impl Reader {
                     log: log.clone(),
                     from: cursor.next_offset().map_or(*start, Start::Offset).to_wire(),
                     to_offset: Some(*end),
-                    max_records: if *records_left == u64::MAX { 0 } else { *records_left },
-                    max_bytes: if *bytes_left == u64::MAX { 0 } else { *bytes_left },
+                    max_records: records_left.unwrap_or(0),
+                    max_bytes: bytes_left.unwrap_or(0),
                     // What is left was fixed by the first answer: any replica that has it will do.
                     consistency: Some(
                         Consistency::eventual()
@@ -259,18 +260,20 @@ impl Reader {
 
     fn is_complete(&self) -> bool {
         let at_end = self.cursor.next_offset().is_some_and(|next| next >= self.end);
-        at_end || self.records_left == 0 || self.bytes_left == 0
+        at_end || self.records_left == Some(0) || self.bytes_left == Some(0)
     }
 
     /// Holds a batch against what was asked for; `None` when all of it is too much.
     fn account(&mut self, mut batch: ReadBatch) -> Option<ReadBatch> {
-        let last = batch.offsets().start.saturating_add(self.records_left);
-        batch.hide_from(self.end.min(last));
-        if batch.offsets().is_empty() || self.bytes_left == 0 {
+        let limit = self.records_left.unwrap_or(u64::MAX);
+        batch.hide_from(self.end.min(batch.offsets().start.saturating_add(limit)));
+        let offsets = batch.offsets();
+        if offsets.is_empty() || self.bytes_left == Some(0) {
             return None;
         }
-        self.records_left -= batch.offsets().end - batch.offsets().start;
-        self.bytes_left = self.bytes_left.saturating_sub(batch.bytes().len() as u64);
+        let bytes = batch.bytes().len() as u64;
+        self.records_left = self.records_left.map(|left| left - (offsets.end - offsets.start));
+        self.bytes_left = self.bytes_left.map(|left| left.saturating_sub(bytes));
         Some(batch)
     }
 

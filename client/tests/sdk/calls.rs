@@ -39,7 +39,9 @@ async fn without_a_leader_it_is_looked_for_until_the_deadline() {
     cluster.shared.control().leader = None;
     let client = cluster.client().with_timeout(Duration::from_millis(200));
     let error = client.append_with("l", ["a"], &none()).await.unwrap_err();
-    assert_eq!((error.kind(), error.effect()), (ErrorKind::NotLeader, Effect::None));
+    // The deadline may come before the last answer, which is then in doubt.
+    let expected = [(ErrorKind::NotLeader, Effect::None), (ErrorKind::Deadline, Effect::Unknown)];
+    assert!(expected.contains(&(error.kind(), error.effect())), "{error:?}");
     assert!(cluster.shared.control().calls.iter().all(|calls| *calls > 0), "everybody was asked");
 }
 

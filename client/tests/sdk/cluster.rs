@@ -12,7 +12,7 @@ use quorate_proto::{
     v1::{Effect, ErrorDetail, ErrorKind, LeaderHint},
 };
 use tokio::sync::watch;
-use tonic::{Code, Status};
+use tonic::{Code, Status, transport::server::TcpIncoming};
 
 use crate::{
     service::Node,
@@ -61,6 +61,9 @@ pub struct Shared {
     /// Bumped with every change of the state.
     pub changed: watch::Sender<u64>,
     pub control: Mutex<Control>,
+    /// Apart from the control, so that a script may use that and the state.
+    append_script: Mutex<Script<Fault>>,
+    read_script: Mutex<Script<ReadFault>>,
 }
 
 pub struct Control {
@@ -69,8 +72,6 @@ pub struct Control {
     pub down: Vec<bool>,
     appends: u64,
     messages: u64,
-    append_script: Script<Fault>,
-    read_script: Script<ReadFault>,
     /// Requests of cut streams that arrive later: when (in appends), and what.
     pub late: Vec<(u64, quorate_proto::v1::AppendRequest)>,
     /// RPCs that arrived, by node.
@@ -100,16 +101,16 @@ impl Shared {
 
     /// The next append's fault at node `at`; and applies what is late.
     pub fn append_fault(&self, at: usize) -> Option<Fault> {
-        let (due, fault) = {
+        let (now, due) = {
             let mut control = self.control();
             control.appends += 1;
             let now = control.appends;
-            let (due, later) =
-                std::mem::take(&mut control.late).into_iter().partition(|l| l.0 <= now);
+            let late = std::mem::take(&mut control.late);
+            let (due, later): (Vec<_>, _) = late.into_iter().partition(|l| l.0 <= now);
             control.late = later;
-            let due: Vec<_> = due;
-            (due, (control.append_script)(at, now))
+            (now, due)
         };
+        let fault = self.append_script.lock().unwrap()(at, now);
         for (_, request) in due {
             let _ = self.state().append(&request);
             self.bump();
@@ -118,10 +119,12 @@ impl Shared {
     }
 
     pub fn read_fault(&self, at: usize) -> Option<ReadFault> {
-        let mut control = self.control();
-        control.messages += 1;
-        let now = control.messages;
-        (control.read_script)(at, now)
+        let now = {
+            let mut control = self.control();
+            control.messages += 1;
+            control.messages
+        };
+        self.read_script.lock().unwrap()(at, now)
     }
 
     /// Refuses when node `at` is down or does not lead.
@@ -188,18 +191,18 @@ impl Cluster {
                 down: vec![false; 3],
                 appends: 0,
                 messages: 0,
-                append_script: Box::new(|_, _| None),
-                read_script: Box::new(|_, _| None),
                 late: Vec::new(),
                 calls: vec![0; 3],
                 most_unanswered: (0, 0),
                 hold: watch::Sender::new(false),
             }),
+            append_script: Mutex::new(Box::new(|_, _| None)),
+            read_script: Mutex::new(Box::new(|_, _| None)),
         });
         for (at, listener) in listeners.into_iter().enumerate() {
             let node = LogServiceServer::new(Node { at, shared: shared.clone() })
                 .max_decoding_message_size(16 << 20);
-            let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
             tokio::spawn(
                 tonic::transport::Server::builder().add_service(node).serve_with_incoming(incoming),
             );
@@ -223,14 +226,14 @@ impl Cluster {
         self.builder().build().unwrap()
     }
 
-    /// Decides, for each append that reaches a node (its number from 1), what goes wrong.
+    /// Decides, for each write that reaches the leader (its number from 1), what goes wrong.
     pub fn on_append(&self, script: impl FnMut(usize, u64) -> Option<Fault> + Send + 'static) {
-        self.shared.control().append_script = Box::new(script);
+        *self.shared.append_script.lock().unwrap() = Box::new(script);
     }
 
     /// The same for each message of a read or tail.
     pub fn on_read(&self, script: impl FnMut(usize, u64) -> Option<ReadFault> + Send + 'static) {
-        self.shared.control().read_script = Box::new(script);
+        *self.shared.read_script.lock().unwrap() = Box::new(script);
     }
 
     pub fn appends(&self) -> u64 {

@@ -59,25 +59,28 @@ async fn a_read_ends_where_the_log_ended_when_it_began() {
     assert_eq!(shared.state().logs["l"].next, 20);
 }
 
-/// Faults of every kind at random places.
-fn random_faults(seed: u64) -> impl FnMut(usize, u64) -> Option<ReadFault> + Send {
+/// Faults of these kinds at random places.
+fn random_faults(
+    seed: u64,
+    faults: &'static [ReadFault],
+) -> impl FnMut(usize, u64) -> Option<ReadFault> + Send {
     let mut dice = StdRng::seed_from_u64(seed);
-    move |_, _| {
-        use ReadFault::{Cut, Damage, End, Repeat, Skip};
-        let faults = [Cut, End, Damage, Repeat, Skip];
-        dice.random_bool(0.1).then(|| faults[dice.random_range(0..faults.len())])
-    }
+    move |_, _| dice.random_bool(0.1).then(|| faults[dice.random_range(0..faults.len())])
 }
+
+use ReadFault::{Cut, Damage, End, Repeat, Skip};
 
 #[tokio::test]
 async fn random_faults_lose_and_repeat_nothing() {
     for seed in 0..20 {
         let cluster = Cluster::start().await;
         cluster.fill(300, 7);
-        cluster.on_read(random_faults(seed));
+        cluster.on_read(random_faults(seed, &[Cut, End, Damage, Repeat, Skip]));
         let client = cluster.client();
         let read = client.read("l").from_offset(5).max_records(250);
         check(&read.open().await.unwrap().collect().await.unwrap(), 5..255);
+        // Only the first batch tells which offset a timestamp means: that one must not be left out.
+        cluster.on_read(random_faults(seed, &[Cut, Damage, Repeat]));
         let read = client.read("l").from_timestamp_ms(100);
         check(&read.open().await.unwrap().collect().await.unwrap(), 100..300);
     }
@@ -132,7 +135,8 @@ async fn a_tail_follows_without_loss_or_repetition() {
     for seed in 0..10 {
         let cluster = Cluster::start().await;
         cluster.fill(50, 3);
-        cluster.on_read(random_faults(100 + seed));
+        // A batch left out is noticed by the one behind it, which may never come here.
+        cluster.on_read(random_faults(100 + seed, &[Cut, End, Damage, Repeat]));
         let interval = Duration::from_millis(10);
         let tail = cluster.client().tail("l").from_offset(7).header_interval(interval);
         let mut tailer = tail.open().await.unwrap();

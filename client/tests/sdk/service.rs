@@ -43,15 +43,15 @@ enum Done {
 impl Node {
     fn judge(&self, request: &wire::AppendRequest) -> Done {
         let shared = &self.shared;
+        if let Err(refusal) = shared.check_leader(self.at) {
+            return Done::Answer(Err(refusal));
+        }
         let fault = shared.append_fault(self.at);
         let apply = || {
             let answer = shared.state().append(request);
             shared.bump();
             answer
         };
-        if let Err(refusal) = shared.check_leader(self.at) {
-            return Done::Answer(Err(refusal));
-        }
         match fault {
             None => Done::Answer(apply()),
             Some(Fault::CutBefore { late }) => {
@@ -313,8 +313,8 @@ impl LogService for Node {
     ) -> Result<Response<wire::CreateLogResponse>, Status> {
         self.shared.check_up(self.at)?;
         let name = request.get_ref().name.clone();
-        let fault = self.shared.append_fault(self.at);
         self.shared.check_leader(self.at).map_err(status)?;
+        let fault = self.shared.append_fault(self.at);
         let created = !self.shared.state().logs.contains_key(&name);
         if !created && !request.get_ref().if_absent {
             return Err(status(detail(ErrorKind::LogExists, false, Effect::None)));
@@ -352,8 +352,8 @@ impl LogService for Node {
         request: Request<wire::TrimLogRequest>,
     ) -> Result<Response<wire::TrimLogResponse>, Status> {
         self.shared.check_up(self.at)?;
-        let fault = self.shared.append_fault(self.at);
         self.shared.check_leader(self.at).map_err(status)?;
+        let fault = self.shared.append_fault(self.at);
         let wire::TrimLogRequest { name, before_offset, .. } = request.into_inner();
         let mut state = self.shared.state();
         let log = state.logs.get_mut(&name).unwrap();
@@ -369,8 +369,8 @@ impl LogService for Node {
         request: Request<wire::DeleteLogRequest>,
     ) -> Result<Response<wire::DeleteLogResponse>, Status> {
         self.shared.check_up(self.at)?;
-        let fault = self.shared.append_fault(self.at);
         self.shared.check_leader(self.at).map_err(status)?;
+        let fault = self.shared.append_fault(self.at);
         if self.shared.state().logs.remove(&request.get_ref().name).is_none() {
             return Err(status(detail(ErrorKind::LogNotFound, false, Effect::None)));
         }
