@@ -29,7 +29,8 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
 
 /// Writes a small file so that after a crash it is the old or the new one, never a part.
 fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let tmp = path.with_extension("tmp");
+    // Not ".tmp": RocksDB builds the checkpoint "7" in a directory "7.tmp".
+    let tmp = path.with_extension("new");
     let mut file = File::create(&tmp)?;
     file.write_all(bytes)?;
     file.sync_all()?;
@@ -170,22 +171,37 @@ pub fn forget_snapshot(snapshot: &SnapshotDir) {
     snapshot.discard();
 }
 
-/// The newest sealed snapshot with its meta; all others are removed.
+/// The newest sealed snapshot with its meta; all else is removed, also what RocksDB had not finished
+/// when the process was killed.
 ///
 /// # Errors
 /// I/O errors.
 pub fn newest_snapshot(dir: &Path) -> io::Result<Option<(Vec<u8>, SnapshotDir)>> {
+    let all = dir.join(SNAPSHOTS);
     let mut newest = None;
-    for (_, path) in numbered(&dir.join(SNAPSHOTS), "")?.into_iter().rev() {
+    let mut kept = Vec::new();
+    for (_, path) in numbered(&all, "")?.into_iter().rev() {
         let meta = meta_path(&path);
         if newest.is_none() && path.is_dir() && meta.is_file() {
             newest = Some((fs::read(&meta)?, SnapshotDir::open(&path)?));
+            kept = vec![path, meta];
             continue;
         }
         if meta.exists() {
             fs::remove_file(&meta)?;
         }
         fs::remove_dir_all(&path)?;
+    }
+    for item in fs::read_dir(&all)? {
+        let item = item?;
+        if kept.contains(&item.path()) {
+            continue;
+        }
+        if item.file_type()?.is_dir() {
+            fs::remove_dir_all(item.path())?;
+        } else {
+            fs::remove_file(item.path())?;
+        }
     }
     Ok(newest)
 }
@@ -232,6 +248,30 @@ mod tests {
         let (meta, found) = newest_snapshot(dir.path()).unwrap().unwrap();
         assert_eq!((meta.as_slice(), found.path()), (b"meta".as_slice(), new.path()));
         assert!(!old.path().exists() && !unsealed.exists());
+    }
+
+    /// Found by a node that was killed while it built a snapshot, and then needed the leader's: it
+    /// could not come back any more.
+    #[test]
+    fn a_checkpoint_that_was_cut_short_is_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        current(dir.path()).unwrap();
+        let sealed = snapshot(dir.path(), &[("1.sst", "old")]);
+        // What RocksDB leaves.
+        let unfinished = dir.path().join(SNAPSHOTS).join("2.tmp");
+        fs::create_dir(&unfinished).unwrap();
+        fs::write(unfinished.join("1.sst"), "half").unwrap();
+        let received = dir.path().join("received");
+        fs::create_dir(&received).unwrap();
+        fs::write(received.join("3.sst"), "new").unwrap();
+        let received = SnapshotDir::open(&received).unwrap();
+        let adopted = adopt_snapshot(dir.path(), &received, b"theirs").unwrap();
+        assert!(adopted.path().ends_with("2"));
+
+        let (meta, found) = newest_snapshot(dir.path()).unwrap().unwrap();
+        assert_eq!((meta.as_slice(), found.path()), (b"theirs".as_slice(), adopted.path()));
+        assert!(!unfinished.exists() && !sealed.path().exists());
+        assert_eq!(fs::read_dir(dir.path().join(SNAPSHOTS)).unwrap().count(), 2);
     }
 
     #[test]

@@ -54,6 +54,9 @@ pub struct GroupState {
     applied: watch::Sender<LogPoint>,
     /// The newest complete snapshot on disk.
     snapshot: Mutex<Option<Snapshot>>,
+    /// Held while a snapshot is built or installed. openraft lets the two overlap: both would take
+    /// the same directory, and a build that ends last would put an older snapshot in place.
+    one_at_a_time: Mutex<()>,
     /// Counts events after which earlier evidence of freshness is not used any more.
     breaks: AtomicU64,
     metrics: Arc<Metrics>,
@@ -106,6 +109,7 @@ impl GroupState {
             store: RwLock::new(Arc::new(OpenState { store, dir: DirLease::new(state_dir) })),
             applied: watch::Sender::new(applied),
             snapshot: Mutex::new(snapshot),
+            one_at_a_time: Mutex::new(()),
             breaks: AtomicU64::new(0),
             metrics,
         }))
@@ -160,6 +164,7 @@ impl GroupState {
     /// Builds a checkpoint of what is applied now and makes it the current snapshot.
     fn build_snapshot(&self) -> io::Result<Snapshot> {
         let started = Instant::now();
+        let _alone = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
         let store = self.store();
         let target = generations::new_snapshot_dir(&self.dir)?;
         crate::crash_point!("snapshot.build.begin");
@@ -191,6 +196,7 @@ impl GroupState {
     /// Replaces the state by a received snapshot, atomically.
     fn install(&self, meta: &SnapshotMeta, received: &SnapshotDir) -> io::Result<()> {
         let started = Instant::now();
+        let _alone = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
         self.break_evidence();
         let next = generations::prepare_next(&self.dir, received)?;
         crate::crash_point!("snapshot.install.prepared");
