@@ -47,6 +47,7 @@ fn run(config: Config, warnings: &[String]) -> ! {
     match runtime.block_on(node::run(config)) {
         Ok(()) => end(ExitCode::Ok),
         Err(fatal) => {
+            logging::last_word();
             tracing::error!(exit_code = fatal.code.code(), "{fatal}");
             end(fatal.code);
         }

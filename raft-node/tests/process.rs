@@ -189,3 +189,36 @@ fn a_second_signal_ends_a_shutdown_that_hangs() {
         assert_eq!(child.wait().unwrap().code(), Some(70));
     }
 }
+
+/// Of all the lines of a process that ends with an error, the last one says why.
+#[test]
+fn the_last_word_is_the_last_line() {
+    let this = "the_last_word_is_the_last_line";
+    const REST: usize = 1_000;
+    if part().is_some() {
+        logging::start(Format::Text, "info").unwrap();
+        let (begun, others) = std::sync::mpsc::channel();
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let begun = begun.clone();
+                thread::spawn(move || {
+                    for line in 0..REST {
+                        tracing::warn!("the end as others see it");
+                        if line == REST / 10 {
+                            begun.send(()).unwrap();
+                        }
+                    }
+                })
+            })
+            .collect();
+        others.iter().take(threads.len()).for_each(drop);
+        logging::last_word();
+        tracing::error!("why it ended");
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        std::process::exit(74);
+    }
+    let (status, said) = finish(child(this, "end").spawn().unwrap());
+    assert_eq!(status.code(), Some(74), "{said}");
+    assert!(said.lines().count() > REST / 10, "the others were heard before");
+    assert!(said.lines().last().unwrap().contains("why it ended"), "{said}");
+}

@@ -7,8 +7,10 @@
 
 use std::{
     env,
-    io::{self, IsTerminal},
+    io::{self, IsTerminal, Write},
     str::FromStr,
+    sync::{Mutex, PoisonError},
+    thread::{self, ThreadId},
 };
 
 use serde::{Deserialize, Serialize};
@@ -66,7 +68,7 @@ pub fn start(format: Format, level: &str) -> Result<(), LoggingError> {
     };
     let lines = fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(|| Lines)
         // Reporting a failed write to stderr would write to stderr, and that would panic: a
         // closed pipe must not take the node down.
         .log_internal_errors(false);
@@ -75,6 +77,33 @@ pub fn start(format: Format, level: &str) -> Result<(), LoggingError> {
         Format::Json => lines.json().flatten_event(true).with_span_list(false).try_init(),
     };
     started.map_err(|e| LoggingError { source_name: "logging", why: e.to_string() })
+}
+
+/// Who may still log; `None`: everybody.
+static LAST_SPEAKER: Mutex<Option<ThreadId>> = Mutex::new(None);
+
+/// From now on only this thread logs: when the process ends with an error, its last line says why,
+/// whatever other threads notice of the end meanwhile.
+pub fn last_word() {
+    *LAST_SPEAKER.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread::current().id());
+}
+
+/// stderr, until somebody else has the last word.
+struct Lines;
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Held while writing: a line that was begun before the last word must not end behind it.
+        let speaker = LAST_SPEAKER.lock().unwrap_or_else(PoisonError::into_inner);
+        if speaker.is_some_and(|speaker| speaker != thread::current().id()) {
+            return Ok(bytes.len());
+        }
+        io::stderr().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 /// Checks a level setting without starting anything.
