@@ -11,7 +11,8 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 RUN_DIR=${QUORATE_RUN_DIR:-$ROOT/.run}
 BASE_PORT=${QUORATE_BASE_PORT:-7101}
 NODES=3
-BIN_DIR=${CARGO_TARGET_DIR:-$ROOT/target}/release
+# Programs from elsewhere than this checkout's build; then nothing is built.
+BIN_DIR=${QUORATE_BIN_DIR:-${CARGO_TARGET_DIR:-$ROOT/target}/release}
 
 # ---- talking ------------------------------------------------------------------------------------
 
@@ -60,6 +61,7 @@ need_cargo() {
 }
 
 build() {
+  [[ -z ${QUORATE_BIN_DIR:-} ]] || return 0
   (cd "$ROOT" && cargo build --release --locked --quiet -p quorate-raft-node -p quorate-cluster --bins)
 }
 
@@ -89,9 +91,12 @@ start_node() {
   log=$(node_log "$1")
   # A session of its own: Ctrl-C in the terminal that started the cluster must not stop it.
   setsid "$BIN_DIR/quorate-node" --config "$(node_config "$1")" </dev/null >>"$log" 2>&1 &
-  echo $! >"$RUN_DIR/node$1.pid"
+  local pid=$!
+  echo "$pid" >"$RUN_DIR/node$1.pid"
+  # Or bash reports its end in words of its own.
+  disown "$pid"
   # Until it runs our binary it isn't known as ours; one that ends at once is told about later.
-  wait_for 5 started "$1" $! || true
+  wait_for 5 started "$1" "$pid" || true
 }
 
 node_gone() { ! node_pid "$1" >/dev/null; }
@@ -144,6 +149,6 @@ wipe_run_dir() {
     node_gone "$n" || die "node $n still runs"
     rm -rf -- "${RUN_DIR:?}/node$n" "$RUN_DIR/node$n."{toml,log,pid}
   done
-  rm -f -- "$RUN_DIR/append.json" "$RUN_DIR/append.log"
+  rm -f -- "$RUN_DIR/append.json" "$RUN_DIR/append.log" "$RUN_DIR/verify.log"
   rmdir -- "$RUN_DIR" 2>/dev/null || true
 }

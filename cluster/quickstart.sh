@@ -18,6 +18,7 @@ Run again, it starts from nothing: it stops the cluster it left and removes that
 Environment:
   QUORATE_BASE_PORT  first of the ports (7101; peers use those from 7201, HTTP from 7301)
   QUORATE_RUN_DIR    where data and logs go (.run in this repository)
+  QUORATE_BIN_DIR    run quorate and quorate-node from there, and build nothing
 TEXT
 }
 
@@ -46,9 +47,10 @@ start_cluster() {
   good "node $(leader) leads"
 }
 
-# Id of the node that says it leads, in the newest term if two say so.
+# Id of the node that says it leads, in the newest term if two say so. That a node is down, which
+# status ends with a failure for, is what this is asked after.
 leader() {
-  quorate --timeout 2s status 2>/dev/null |
+  { quorate --timeout 2s status 2>/dev/null || true; } |
     awk '$3 == "leader" && $4 > term { term = $4; node = $1 } END { if (node == "") exit 1; print node }'
 }
 
@@ -147,8 +149,10 @@ append_pid='' killed='' new_leader='' have=''
 trap '[[ -z $append_pid ]] || kill "$append_pid" 2>/dev/null || true' EXIT
 
 title "Building"
-"$ROOT/cluster/setup.sh"
-need_cargo
+if [[ -z ${QUORATE_BIN_DIR:-} ]]; then
+  "$ROOT/cluster/setup.sh"
+  need_cargo
+fi
 build
 good "$(quorate --version) in ${BIN_DIR#"$ROOT"/}"
 

@@ -13,17 +13,24 @@ pub mod commands;
 pub mod endpoints;
 pub mod exit;
 pub mod input;
+pub mod local;
 pub mod output;
 pub mod sdk;
 
 use std::ffi::OsString;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::{args::Cli, exit::Exit, output::Output};
 
 /// Parses the command line, does what it says, and tells how the process should end.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if args.len() <= 1 {
+        // clap has an option for this, which QUORATE_ENDPOINTS in the environment would defeat.
+        let _ = Cli::command().print_help();
+        return Exit::Usage;
+    }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum, value_parser};
 
+use super::read::{Consistency, parse_consistency};
 use crate::output::units;
 
 /// Measure throughput and latency.
@@ -43,7 +44,8 @@ pub enum BenchCommand {
     },
     /// Read records at random offsets
     #[command(after_help = "Examples:\n  quorate bench read --clients 64\n  \
-        quorate bench read --eventual --clients 64 --batch 100 --size 1KiB")]
+        quorate bench read --consistency eventual --clients 64 --batch 100 --size 1KiB\n  \
+        quorate bench read --consistency bounded:1s --endpoints 127.0.0.1:7102")]
     Read {
         /// The load.
         #[command(flatten)]
@@ -54,9 +56,9 @@ pub enum BenchCommand {
         /// Records that the log is filled with first
         #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = value_parser!(u64).range(1..))]
         records: u64,
-        /// Read whatever a replica has, from any node, instead of linearizable
-        #[arg(long)]
-        eventual: bool,
+        /// How fresh the answers must be: linearizable, eventual, or bounded:TIME
+        #[arg(long, value_name = "LEVEL", default_value = "linearizable", value_parser = parse_consistency)]
+        consistency: Consistency,
         /// Keep the log afterwards
         #[arg(long)]
         keep: bool,

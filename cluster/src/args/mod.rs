@@ -44,7 +44,7 @@ Start a cluster of three on this machine with cluster/quickstart.sh.";
 /// Quorate: named logs of records, kept identical on a quorum of nodes.
 #[derive(Debug, Parser)]
 #[command(name = "quorate", version, after_help = EXIT_CODES, infer_subcommands = false)]
-#[command(subcommand_required = true, arg_required_else_help = true, max_term_width = 100)]
+#[command(subcommand_required = true, max_term_width = 100)]
 pub struct Cli {
     /// Options of every command.
     #[command(flatten)]

@@ -50,6 +50,16 @@ pub enum Consistency {
     Bounded(Duration),
 }
 
+impl std::fmt::Display for Consistency {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Linearizable => f.write_str("linearizable"),
+            Self::Eventual => f.write_str("eventual"),
+            Self::Bounded(age) => write!(f, "bounded:{}ms", age.as_millis()),
+        }
+    }
+}
+
 /// Where to start.
 #[derive(Clone, Debug, Default, Args)]
 #[group(multiple = false)]
@@ -117,7 +127,11 @@ pub struct TailArgs {
     pub format: Option<Show>,
 }
 
-fn parse_consistency(text: &str) -> Result<Consistency, String> {
+/// The levels as people write them.
+///
+/// # Errors
+/// None of them.
+pub fn parse_consistency(text: &str) -> Result<Consistency, String> {
     match text.split_once(':') {
         None if text == "linearizable" => Ok(Consistency::Linearizable),
         None if text == "eventual" => Ok(Consistency::Eventual),

@@ -147,7 +147,9 @@ async fn all(
 
 /// What was achieved before the end, and how to go on.
 fn last_words(failure: Failure, tally: &Tally, id: Option<ProducerId>) -> Failure {
-    if failure.exit == Exit::Ok || failure.exit == Exit::Usage {
+    // Of another input than the producer's, no record can be said to be in the log.
+    let foreign = failure.advice.as_deref() == Some(pump::OTHER_INPUT);
+    if failure.exit == Exit::Ok || failure.exit == Exit::Usage || foreign {
         return failure;
     }
     let resumable = failure.exit == Exit::Unknown

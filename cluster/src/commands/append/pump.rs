@@ -3,7 +3,10 @@
 use std::{cell::RefCell, time::Duration};
 
 use quorate_client::{AppendTicket, ErrorKind, Producer};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use super::{resume::Begin, tally::Tally};
 use crate::{
@@ -70,8 +73,10 @@ impl Pump<'_> {
         let name = source.name.clone();
         let input = read(source, framing, rule)?;
         let (awaited, answers) = mpsc::channel(AWAITED);
+        let (same, compared) = oneshot::channel();
         self.tally.borrow_mut().start();
-        let (sent, answered) = tokio::join!(self.send(input, &name, awaited), self.wait(answers));
+        let (sent, answered) =
+            tokio::join!(self.send(input, &name, awaited, compared), self.wait(answers, same));
         // When both failed, the answer is the cause and the sending the consequence.
         answered?;
         let batches = sent?;
@@ -91,7 +96,9 @@ impl Pump<'_> {
         mut input: Input,
         name: &str,
         awaited: mpsc::Sender<(Sent, AppendTicket)>,
+        compared: oneshot::Receiver<()>,
     ) -> Result<u64, Failure> {
+        let mut compared = self.begin.compares().then_some(compared);
         let mut pace = Pace::new(self.rate);
         let mut batches = 0;
         loop {
@@ -109,6 +116,14 @@ impl Pump<'_> {
                 self.tally.borrow_mut().skipped(&sent);
                 continue;
             }
+            // Nothing new goes out before the log has said of everything old that it is the same:
+            // behind a batch that it refuses as different, the next new one would still fit.
+            if self.begin.known.is_some_and(|known| batch.sequence >= known)
+                && let Some(compared) = compared.take()
+                && compared.await.is_err()
+            {
+                return Ok(batches);
+            }
             pace.wait_for(sent.records).await;
             let ticket = self.producer.append_batch(batch.batch).await?;
             if awaited.send((sent, ticket)).await.is_err() {
@@ -118,18 +133,30 @@ impl Pump<'_> {
     }
 
     /// Waits for the answers, which come in order.
-    async fn wait(&self, mut answers: mpsc::Receiver<(Sent, AppendTicket)>) -> Result<(), Failure> {
+    async fn wait(
+        &self,
+        mut answers: mpsc::Receiver<(Sent, AppendTicket)>,
+        same: oneshot::Sender<()>,
+    ) -> Result<(), Failure> {
+        let mut same = Some(same);
         while let Some((sent, ticket)) = answers.recv().await {
             let appended = ticket.await.map_err(|error| refusal(error, &sent))?;
             let mut tally = self.tally.borrow_mut();
             tally.acknowledged(&sent, &appended);
             self.progress.at(sent.input_end, tally.records());
+            if self.begin.known == Some(sent.sequence + 1)
+                && let Some(same) = same.take()
+            {
+                // Nobody waits when the input ended here.
+                let _ = same.send(());
+            }
         }
         Ok(())
     }
 }
 
-const OTHER_INPUT: &str =
+/// What to do when the producer's batches are not those of this input.
+pub const OTHER_INPUT: &str =
     "give the file and the settings of the first run, or another --producer-id for another input";
 
 fn refusal(error: quorate_client::Error, sent: &Sent) -> Failure {

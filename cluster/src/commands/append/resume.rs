@@ -27,6 +27,11 @@ impl Begin {
         Self { sequence: known.saturating_sub(COMPARED), known: Some(known) }
     }
 
+    /// Whether there is anything to be sent that the log has already.
+    pub fn compares(self) -> bool {
+        self.known.is_some_and(|known| known > self.sequence)
+    }
+
     const START: Self = Self { sequence: 0, known: None };
 }
 
@@ -70,6 +75,7 @@ mod tests {
     fn the_newest_batches_are_compared() {
         for (known, sequence) in [(0, 0), (1, 0), (32, 0), (33, 1), (1000, 968)] {
             assert_eq!(Begin::with(known), Begin { sequence, known: Some(known) });
+            assert_eq!(Begin::with(known).compares(), known > 0);
         }
     }
 }

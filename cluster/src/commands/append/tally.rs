@@ -103,6 +103,7 @@ impl Tally {
     pub fn so_far(&self) -> String {
         match self.records {
             0 => "nothing is acknowledged".into(),
+            1 => "1 record is acknowledged".into(),
             n => format!("{} records are acknowledged", units::grouped(n)),
         }
     }

@@ -38,9 +38,13 @@ pub async fn run(args: &BenchArgs, global: &Global, output: Output) -> Result<()
             };
             append::run(&plan(load)?, load, &shape, output).await
         }
-        BenchCommand::Read { load, batch, records, eventual, keep } => {
-            let shape =
-                read::Shape { batch: *batch, records: *records, eventual: *eventual, keep: *keep };
+        BenchCommand::Read { load, batch, records, consistency, keep } => {
+            let shape = read::Shape {
+                batch: *batch,
+                records: *records,
+                consistency: *consistency,
+                keep: *keep,
+            };
             read::run(&plan(load)?, load, &shape, output).await
         }
         BenchCommand::EtcdPut { load, keys } => etcd::put(&plan(load)?, load, keys, output).await,

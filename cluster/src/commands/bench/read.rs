@@ -11,7 +11,11 @@ use super::{
     report::Report,
     scratch::Scratch,
 };
-use crate::{args::Load, exit::Failure, output::Output};
+use crate::{
+    args::{Consistency as Level, Load},
+    exit::Failure,
+    output::Output,
+};
 
 /// What is particular to reading.
 pub struct Shape {
@@ -19,8 +23,8 @@ pub struct Shape {
     pub batch: u32,
     /// Records in the log.
     pub records: u64,
-    /// From any replica as it is, instead of linearizable.
-    pub eventual: bool,
+    /// How fresh the answers must be.
+    pub consistency: Level,
     /// Keep the log.
     pub keep: bool,
 }
@@ -40,8 +44,7 @@ pub async fn run(plan: &Plan, load: &Load, shape: &Shape, output: Output) -> Res
     let scratch = Scratch::create(&clients[0], 1, shape.keep).await?;
     let measured = measure(plan, load, shape, &clients, &scratch.names[0], output).await;
     scratch.clean_up(output).await;
-    let workload = if shape.eventual { "read (eventual)" } else { "read (linearizable)" };
-    let mut settings = plan.settings(workload, shape.batch, 1);
+    let mut settings = plan.settings(&format!("read ({})", shape.consistency), shape.batch, 1);
     settings.spread = shape.records;
     Report::new(settings, &measured?).write(output)
 }
@@ -57,8 +60,7 @@ async fn measure(
     let payload = Payload::new(plan.size);
     output.note(&format!("appending {} records first", shape.records));
     let position = fill(&clients[0], log, &payload, shape.records).await?;
-    let consistency =
-        if shape.eventual { Consistency::eventual() } else { Consistency::linearizable() };
+    let consistency: Consistency = shape.consistency.into();
     let run = plan.run();
     let readers = (0..load.clients as usize).map(|id| {
         let reader = Reading {

@@ -1,0 +1,9 @@
+//! The real command line against real nodes: what people type, what they get to see, and how it
+//! ends. Each test has a cluster of its own, which ends with it.
+
+mod append;
+mod cluster;
+mod commands;
+mod endings;
+mod scripts;
+mod terminal;
