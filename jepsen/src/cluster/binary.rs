@@ -1,0 +1,40 @@
+//! Where the server binary and the folder for runs are.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+
+/// The folder of the build profile this test was built with.
+fn profile_dir() -> Result<PathBuf> {
+    let exe = std::env::current_exe().context("where is this test?")?;
+    // target/release/deps/<test>
+    let dir = exe.parent().and_then(|deps| deps.parent()).context("the test is in no folder")?;
+    Ok(dir.to_owned())
+}
+
+/// The server: `QUORATE_NODE_BIN`, or what was built next to this test.
+///
+/// # Errors
+/// There is none; the message says how to build it.
+pub fn server_binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("QUORATE_NODE_BIN") {
+        return Ok(path.into());
+    }
+    let path = profile_dir()?.join("quorate-node");
+    if !path.exists() {
+        bail!(
+            "{} does not exist; build it with: cargo build --release -p quorate-raft-node (or name \
+             one in QUORATE_NODE_BIN)",
+            path.display()
+        );
+    }
+    Ok(path)
+}
+
+/// The folder for runs: `QUORATE_JEPSEN_DIR`, or `jepsen` in the target folder.
+pub(super) fn work_dir() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("QUORATE_JEPSEN_DIR") {
+        return Ok(path.into());
+    }
+    Ok(profile_dir()?.join("jepsen"))
+}

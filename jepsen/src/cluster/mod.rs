@@ -1,0 +1,278 @@
+//! Nodes as processes, in a folder of their own.
+//!
+//! The folder lies under the build's target folder (a real file system: on tmpfs an fsync proves
+//! nothing), holds a config, a data folder and a log a node, and the history. A run that ends with
+//! [`Cluster::finish`] removes it; any other end keeps it and says where it is.
+
+mod binary;
+mod config;
+mod ports;
+mod process;
+mod wait;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitStatus,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use quorate_jepsen_core::ids::Node;
+
+pub use binary::server_binary;
+pub use config::Settings;
+use ports::PortBlock;
+use process::Process;
+pub use process::{KILLED, Memory};
+pub use wait::{Leader, PATIENCE, until};
+
+/// A cluster of processes. All that run are killed when it is dropped.
+#[derive(Debug)]
+pub struct Cluster {
+    dir: PathBuf,
+    cluster_id: String,
+    settings: Settings,
+    binary: PathBuf,
+    ports: PortBlock,
+    processes: Vec<Process>,
+    finished: bool,
+}
+
+static CLUSTERS: AtomicU64 = AtomicU64::new(0);
+
+impl Cluster {
+    /// Lays out a cluster; starts nothing yet.
+    ///
+    /// # Errors
+    /// No binary, no free ports, no folder.
+    pub fn new(name: &str, settings: Settings) -> Result<Self> {
+        let binary = server_binary()?;
+        let number = CLUSTERS.fetch_add(1, Ordering::Relaxed);
+        let dir = binary::work_dir()?.join(format!("{name}-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
+        ensure!(
+            !is_tmpfs(&dir)?,
+            "{} is on tmpfs, where an fsync proves nothing; set QUORATE_JEPSEN_DIR to a folder on \
+             a disk",
+            dir.display()
+        );
+        let ports = PortBlock::take(settings.nodes)?;
+        let nodes = || (1..=settings.nodes as u64).map(Node);
+        let processes = nodes().map(|node| Process::new(node, &dir)).collect();
+        let cluster_id = uuid::Uuid::new_v4().to_string();
+        let cluster = Self { dir, cluster_id, settings, binary, ports, processes, finished: false };
+        for node in cluster.nodes() {
+            cluster.write_config(node)?;
+        }
+        Ok(cluster)
+    }
+
+    /// A cluster whose nodes are all started and which has a leader.
+    ///
+    /// # Errors
+    /// As [`Cluster::new`], or no leader came up in time.
+    pub async fn start(name: &str, settings: Settings) -> Result<Self> {
+        let mut cluster = Self::new(name, settings)?;
+        for node in cluster.nodes() {
+            cluster.start_node(node)?;
+        }
+        cluster.wait_leader().await?;
+        Ok(cluster)
+    }
+
+    /// All nodes.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<Node> {
+        (1..=self.settings.nodes as u64).map(Node).collect()
+    }
+
+    /// The nodes whose process runs.
+    #[must_use]
+    pub fn running(&mut self) -> Vec<Node> {
+        let nodes = self.nodes();
+        nodes.into_iter().filter(|node| self.process_mut(*node).is_running()).collect()
+    }
+
+    /// The folder of the run.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A node's data folder.
+    #[must_use]
+    pub fn data_dir(&self, node: Node) -> PathBuf {
+        self.dir.join(format!("node{node}"))
+    }
+
+    /// The folder of a node's Raft log.
+    #[must_use]
+    pub fn log_dir(&self, node: Node) -> PathBuf {
+        self.data_dir(node).join("log")
+    }
+
+    /// Where a node's output goes, over all its lives.
+    #[must_use]
+    pub fn log_path(&self, node: Node) -> PathBuf {
+        self.process(node).log_path().to_owned()
+    }
+
+    /// What a node has written in its present or last life.
+    ///
+    /// # Errors
+    /// Its log cannot be read.
+    pub fn log_of_last_life(&self, node: Node) -> Result<String> {
+        self.process(node).log_of_last_life()
+    }
+
+    /// A node's address for clients, as a URL.
+    #[must_use]
+    pub fn client_url(&self, node: Node) -> String {
+        format!("http://{}", self.ports.client(node))
+    }
+
+    /// All addresses for clients.
+    #[must_use]
+    pub fn client_urls(&self) -> Vec<String> {
+        self.nodes().into_iter().map(|node| self.client_url(node)).collect()
+    }
+
+    fn write_config(&self, node: Node) -> Result<()> {
+        let cluster_id = &self.cluster_id;
+        self.write_config_with(node, cluster_id, &self.data_dir(node))
+    }
+
+    /// Writes a node's config with another cluster id or data folder than it should have.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write_config_with(&self, node: Node, cluster_id: &str, data_dir: &Path) -> Result<()> {
+        let text = config::render(&self.settings, &self.ports, cluster_id, node, data_dir);
+        let path = self.config_path(node);
+        std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
+    }
+
+    /// Puts a node's right config back.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn restore_config(&self, node: Node) -> Result<()> {
+        self.write_config(node)
+    }
+
+    fn config_path(&self, node: Node) -> PathBuf {
+        self.dir.join(format!("node{node}.toml"))
+    }
+
+    /// Starts a node.
+    ///
+    /// # Errors
+    /// It runs already, or cannot be started.
+    pub fn start_node(&mut self, node: Node) -> Result<()> {
+        self.start_node_with(node, &[])
+    }
+
+    /// Starts a node with variables in its environment.
+    ///
+    /// # Errors
+    /// It runs already, or cannot be started.
+    pub fn start_node_with(&mut self, node: Node, env: &[(String, String)]) -> Result<()> {
+        let (binary, config) = (self.binary.clone(), self.config_path(node));
+        self.process_mut(node).start(&binary, &config, env)
+    }
+
+    /// `kill -9`, and waits until the process is gone.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub async fn kill(&mut self, nodes: &[Node]) -> Result<()> {
+        for node in nodes {
+            self.process_mut(*node).signal(libc::SIGKILL)?;
+        }
+        for node in nodes {
+            self.wait_exit(*node, Duration::from_secs(10)).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends any signal, and does not wait for what it does.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn signal(&mut self, node: Node, signal: i32) -> Result<()> {
+        self.process_mut(node).signal(signal)
+    }
+
+    /// Sends SIGTERM.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn terminate(&mut self, node: Node) -> Result<()> {
+        self.process_mut(node).signal(libc::SIGTERM)
+    }
+
+    /// Waits for a process to end. An end that is waited for is expected: [`Cluster::exited`] and
+    /// the waits for a healthy cluster do not hold it against the node.
+    ///
+    /// # Errors
+    /// It runs on.
+    pub async fn wait_exit(&mut self, node: Node, within: Duration) -> Result<ExitStatus> {
+        let log = self.log_path(node);
+        match tokio::time::timeout(within, self.process_mut(node).wait()).await {
+            Ok(status) => status,
+            Err(_) => bail!("node {node} still runs after {within:?}; its log: {}", log.display()),
+        }
+    }
+
+    /// The exit status of a node whose process ended without being waited for.
+    #[must_use]
+    pub fn exited(&mut self, node: Node) -> Option<ExitStatus> {
+        self.process_mut(node).exited()
+    }
+
+    /// Resident memory of a running node.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn memory(&self, node: Node) -> Result<Memory> {
+        self.process(node).memory()
+    }
+
+    /// Ends the run: kills what runs and removes the folder.
+    pub fn finish(mut self) {
+        self.finished = true;
+    }
+
+    fn process(&self, node: Node) -> &Process {
+        &self.processes[node.0 as usize - 1]
+    }
+
+    fn process_mut(&mut self, node: Node) -> &mut Process {
+        &mut self.processes[node.0 as usize - 1]
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.processes.clear();
+        if self.finished && std::env::var_os("QUORATE_JEPSEN_KEEP").is_none() {
+            // The next build removes what could not be removed now.
+            let _ = std::fs::remove_dir_all(&self.dir);
+        } else {
+            println!("kept: {}", self.dir.display());
+        }
+    }
+}
+
+fn is_tmpfs(dir: &Path) -> Result<bool> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let path = std::ffi::CString::new(dir.as_os_str().as_bytes())?;
+    // SAFETY: statfs writes into the zeroed struct of its own type; the path is NUL-terminated.
+    let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: as above.
+    if unsafe { libc::statfs(path.as_ptr(), &raw mut stat) } != 0 {
+        return Err(std::io::Error::last_os_error()).context("statfs");
+    }
+    Ok(i128::from(stat.f_type) == i128::from(libc::TMPFS_MAGIC))
+}

@@ -1,0 +1,80 @@
+//! Loopback ports for a cluster.
+//!
+//! Taken in blocks below the range from which the kernel draws client ports, so that no connection
+//! sits on a port while its node is down; a locked file a block keeps other test processes off.
+
+use std::{
+    fs::File,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::fd::AsRawFd as _,
+};
+
+use anyhow::{Context as _, Result, bail};
+use quorate_jepsen_core::ids::Node;
+
+const FIRST: u16 = 12_000;
+const BLOCK: u16 = 32;
+const BLOCKS: u16 = 600;
+
+/// Ports that are this cluster's for as long as it lives.
+#[derive(Debug)]
+pub(super) struct PortBlock {
+    base: u16,
+    _lock: File,
+}
+
+impl PortBlock {
+    /// Takes a block in which every port of `nodes` nodes is free.
+    pub(super) fn take(nodes: usize) -> Result<Self> {
+        assert!(nodes * 3 <= usize::from(BLOCK), "a block holds three ports a node");
+        let locks = std::env::temp_dir().join("quorate-jepsen-ports");
+        std::fs::create_dir_all(&locks).with_context(|| format!("creating {}", locks.display()))?;
+        // Starting at different places keeps parallel runs from queueing at the first locks.
+        let start = (std::process::id() % u32::from(BLOCKS)) as u16;
+        for number in (0..BLOCKS).map(|n| (start + n) % BLOCKS) {
+            let path = locks.join(number.to_string());
+            let lock = File::options().create(true).write(true).truncate(false).open(&path)?;
+            // SAFETY: the descriptor is open and owned by `lock`.
+            if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+                continue;
+            }
+            let base = FIRST + number * BLOCK;
+            if (base..base + 3 * nodes as u16).all(is_free) {
+                return Ok(Self { base, _lock: lock });
+            }
+        }
+        bail!("no free block of ports between {FIRST} and {}", FIRST + BLOCKS * BLOCK)
+    }
+
+    fn address(&self, node: Node, which: u16) -> SocketAddr {
+        let port = self.base + 3 * (node.0 as u16 - 1) + which;
+        SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+    }
+
+    pub(super) fn client(&self, node: Node) -> SocketAddr {
+        self.address(node, 0)
+    }
+
+    pub(super) fn peer(&self, node: Node) -> SocketAddr {
+        self.address(node, 1)
+    }
+
+    pub(super) fn http(&self, node: Node) -> SocketAddr {
+        self.address(node, 2)
+    }
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_clusters_never_share_a_port() {
+        let (a, b) = (PortBlock::take(3).unwrap(), PortBlock::take(3).unwrap());
+        assert!(a.base.abs_diff(b.base) >= BLOCK);
+    }
+}

@@ -1,0 +1,304 @@
+//! A client without the SDK: one request to one node, and its answer in a history's words.
+//!
+//! The tests need it beside the SDK, because a client that retries by itself cannot show what a
+//! single answer was worth.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use prost::Message as _;
+use quorate_jepsen_core::{
+    ids::{Epoch, Offset, Stamp},
+    op::{Answer, Append},
+    payload,
+};
+use quorate_proto::v1::{
+    AppendConditions, AppendPart, AppendRequest, Consistency, CreateLogRequest, Effect,
+    ErrorDetail, ErrorKind, FenceRequest, Level, Producer, ReadFrom, ReadRequest, Record,
+    log_service_client::LogServiceClient, read_from::From as WireFrom,
+};
+use tonic::{
+    Request, Status,
+    transport::{Channel, Endpoint},
+};
+
+use crate::node_api::batch_of;
+
+/// The kind of a failure that no node stated: the connection broke, or the deadline passed.
+pub const NO_ANSWER: &str = "NO_ANSWER";
+
+/// A failed request, as far as a test looks at it.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// What was wrong; `Unavailable` when no node said.
+    pub kind: ErrorKind,
+    /// What became of the request.
+    pub effect: Effect,
+    /// All the node said.
+    pub detail: Option<Box<ErrorDetail>>,
+    /// For people.
+    pub message: String,
+}
+
+impl Failure {
+    fn of(status: &Status) -> Self {
+        let detail = tonic_types::pb::Status::decode(status.details()).ok().and_then(|status| {
+            let any =
+                status.details.into_iter().find(|any| any.type_url.ends_with("ErrorDetail"))?;
+            ErrorDetail::decode(&any.value[..]).ok()
+        });
+        match detail {
+            Some(detail) => Self {
+                kind: detail.kind(),
+                effect: match detail.effect() {
+                    // A node that does not say cannot be trusted to have done nothing.
+                    Effect::Unspecified => Effect::Unknown,
+                    said => said,
+                },
+                message: detail.message.clone(),
+                detail: Some(Box::new(detail)),
+            },
+            None => Self {
+                kind: ErrorKind::Unavailable,
+                effect: if never_sent(status) { Effect::None } else { Effect::Unknown },
+                message: format!("{:?}: {}", status.code(), status.message()),
+                detail: None,
+            },
+        }
+    }
+
+    /// The failure as the answer of an operation.
+    #[must_use]
+    pub fn answer(&self) -> Answer {
+        // Told apart, because what a connection lost was no node's word.
+        let kind = match self.detail {
+            Some(_) => self.kind.as_str_name().trim_start_matches("ERROR_KIND_").to_owned(),
+            None => NO_ANSWER.to_owned(),
+        };
+        match self.effect {
+            Effect::None => Answer::Refused {
+                kind,
+                next_offset: self.detail.as_ref().and_then(|detail| detail.next_offset).map(Offset),
+                stamp: self.detail.as_ref().and_then(|detail| detail.stamp).map(stamp_of),
+            },
+            Effect::Applied => Answer::AppliedUnplaced { kind },
+            Effect::Unknown | Effect::Unspecified => Answer::Unknown { kind },
+        }
+    }
+}
+
+/// Nobody listened: the request cannot have arrived anywhere.
+fn never_sent(status: &Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return io.kind() == std::io::ErrorKind::ConnectionRefused;
+        }
+        source = error.source();
+    }
+    false
+}
+
+/// A stamp in a history's words.
+#[must_use]
+pub fn stamp_of(stamp: quorate_proto::v1::Stamp) -> Stamp {
+    Stamp {
+        group: stamp.group,
+        term: stamp.term,
+        log_index: stamp.log_index,
+        next_offset: Offset(stamp.next_offset),
+        writer_epoch: Epoch(stamp.writer_epoch),
+    }
+}
+
+/// A connection to each node, and the node last known to answer.
+#[derive(Clone, Debug)]
+pub struct Direct {
+    endpoints: Vec<(String, Channel)>,
+    current: usize,
+    deadline: Duration,
+}
+
+impl Direct {
+    /// Connects when first used.
+    ///
+    /// # Errors
+    /// An address is no URL.
+    pub fn new(urls: &[String], deadline: Duration) -> Result<Self> {
+        let endpoint = |url: &String| -> Result<(String, Channel)> {
+            let endpoint = Endpoint::from_shared(url.clone())?
+                .connect_timeout(Duration::from_secs(1))
+                // Longer than what the server is told, so that it can still answer.
+                .timeout(deadline + Duration::from_millis(500));
+            Ok((url.clone(), endpoint.connect_lazy()))
+        };
+        let endpoints = urls.iter().map(endpoint).collect::<Result<_>>()?;
+        Ok(Self { endpoints, current: 0, deadline })
+    }
+
+    /// Asks another node next time.
+    pub fn rotate(&mut self) {
+        self.current = (self.current + 1) % self.endpoints.len();
+    }
+
+    /// Asks this node next time, counted from 0.
+    pub fn aim(&mut self, endpoint: usize) {
+        self.current = endpoint % self.endpoints.len();
+    }
+
+    fn client(&self) -> LogServiceClient<Channel> {
+        LogServiceClient::new(self.endpoints[self.current].1.clone())
+            .max_decoding_message_size(64 << 20)
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(self.deadline);
+        request
+    }
+
+    /// Follows the hint of a failure, or goes on to the next node.
+    fn failed(&mut self, status: &Status) -> Failure {
+        let failure = Failure::of(status);
+        let hint = failure.detail.as_ref().and_then(|detail| detail.leader.as_ref());
+        let hinted = hint
+            .and_then(|hint| self.endpoints.iter().position(|(url, _)| *url == hint.address))
+            .filter(|hinted| *hinted != self.current);
+        match hinted {
+            Some(hinted) => self.current = hinted,
+            None if failure.detail.is_none()
+                || matches!(
+                    failure.kind,
+                    ErrorKind::NotLeader
+                        | ErrorKind::ShuttingDown
+                        | ErrorKind::Unavailable
+                        | ErrorKind::Deadline
+                ) =>
+            {
+                self.rotate();
+            }
+            None => {}
+        }
+        failure
+    }
+
+    /// Creates a log if it is absent.
+    ///
+    /// # Errors
+    /// The failure; asking again is safe.
+    pub async fn create(&mut self, log: &str) -> Result<(), Failure> {
+        let message = CreateLogRequest { name: log.to_owned(), if_absent: true };
+        match self.client().create_log(self.request(message)).await {
+            Ok(_) => Ok(()),
+            Err(status) => Err(self.failed(&status)),
+        }
+    }
+
+    /// Appends once; `sequence` goes with the producer id.
+    ///
+    /// # Errors
+    /// The failure.
+    pub async fn append(
+        &mut self,
+        append: &Append,
+        producer: Option<(uuid::Uuid, u64)>,
+        record_bytes: usize,
+    ) -> Result<Answer, Failure> {
+        let records = append.records.iter().map(|id| Record {
+            value: payload::encode(*id, record_bytes).into(),
+            ..Record::default()
+        });
+        let conditions = AppendConditions {
+            expected_offset: append.expected_offset.map(|offset| offset.0),
+            writer_epoch: append.writer_epoch.map(|epoch| epoch.0),
+            producer: producer
+                .map(|(id, sequence)| Producer { id: id.as_bytes().to_vec().into(), sequence }),
+            incarnation: None,
+        };
+        let part = AppendPart {
+            log: append.log.clone(),
+            records: records.collect(),
+            conditions: Some(conditions),
+            ..AppendPart::default()
+        };
+        let message = AppendRequest { part: Some(part), ..AppendRequest::default() };
+        match self.client().append(self.request(message)).await {
+            Ok(answer) => {
+                let answer = answer.into_inner();
+                let part = answer.part.unwrap_or_default();
+                Ok(Answer::Appended {
+                    first_offset: Offset(part.first_offset),
+                    next_offset: Offset(part.next_offset),
+                    deduplicated: part.deduplicated,
+                    stamp: answer.stamp.map(stamp_of),
+                })
+            }
+            Err(status) => Err(self.failed(&status)),
+        }
+    }
+
+    /// Raises the writer epoch.
+    ///
+    /// # Errors
+    /// The failure.
+    pub async fn fence(&mut self, log: &str) -> Result<Answer, Failure> {
+        let message = FenceRequest { log: log.to_owned(), ..FenceRequest::default() };
+        match self.client().fence(self.request(message)).await {
+            Ok(answer) => {
+                let answer = answer.into_inner();
+                Ok(Answer::Fenced {
+                    epoch: Epoch(answer.writer_epoch),
+                    next_offset: Offset(answer.next_offset),
+                    stamp: answer.stamp.map(stamp_of),
+                })
+            }
+            Err(status) => Err(self.failed(&status)),
+        }
+    }
+
+    /// Reads the last records of a log, linearizably; gives the offset the read began at, too.
+    ///
+    /// # Errors
+    /// The failure.
+    pub async fn read_last(
+        &mut self,
+        log: &str,
+        records: u64,
+    ) -> Result<(Offset, Answer), Failure> {
+        let message = ReadRequest {
+            log: log.to_owned(),
+            from: Some(ReadFrom { from: Some(WireFrom::Last(records)) }),
+            consistency: Some(Consistency {
+                level: Level::Linearizable.into(),
+                ..Consistency::default()
+            }),
+            ..ReadRequest::default()
+        };
+        match self.read(message).await {
+            Ok(read) => Ok(read),
+            Err(status) => Err(self.failed(&status)),
+        }
+    }
+
+    async fn read(&mut self, message: ReadRequest) -> Result<(Offset, Answer), Status> {
+        let mut stream = self.client().read(self.request(message)).await?.into_inner();
+        let (mut batches, mut first) = (Vec::new(), None);
+        while let Some(message) = stream.message().await? {
+            first = first.or(message.header);
+            for stored in message.batches {
+                batches.push(batch_of(stored).map_err(|why| Status::data_loss(why.to_string()))?);
+            }
+        }
+        let header = first.ok_or_else(|| Status::data_loss("a read without a header"))?;
+        let next_offset = Offset(header.next_offset);
+        let from = batches.first().map_or(next_offset, |batch| batch.first_offset);
+        let stamp = Stamp {
+            group: header.group,
+            term: header.term,
+            log_index: header.applied_index,
+            next_offset,
+            writer_epoch: Epoch(0),
+        };
+        Ok((from, Answer::Read { batches, next_offset, stamp: Some(stamp) }))
+    }
+}

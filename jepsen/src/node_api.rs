@@ -1,0 +1,177 @@
+//! One question to one node, past the SDK's routing: a test wants to know what *this* node says.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use quorate_jepsen_core::{
+    ids::{Epoch, Node, Offset},
+    op::{Batch, ReplicaLog},
+    payload,
+};
+use quorate_proto::{
+    admin::v1::{
+        DigestAtRequest, DigestAtResponse, MarkDigestRequest, MarkDigestResponse, StatusRequest,
+        StatusResponse, TransferLeaderRequest, TriggerSnapshotRequest,
+        admin_service_client::AdminServiceClient,
+    },
+    v1::{
+        Consistency, Level, ReadFrom, ReadRequest, ReadResponse, RecordBatch, StoredBatch,
+        log_service_client::LogServiceClient, read_from::From,
+    },
+};
+use tonic::transport::{Channel, Endpoint};
+
+/// Longer than any single answer takes on a busy machine.
+const ANSWER: Duration = Duration::from_secs(20);
+
+/// A node, by its own address.
+#[derive(Clone, Debug)]
+pub struct NodeApi {
+    node: Node,
+    channel: Channel,
+}
+
+impl NodeApi {
+    /// Connects when the first question is asked.
+    ///
+    /// # Errors
+    /// The URL is none.
+    pub fn new(node: Node, url: &str) -> Result<Self> {
+        let endpoint = Endpoint::from_shared(url.to_owned())?
+            .connect_timeout(Duration::from_secs(2))
+            .timeout(ANSWER);
+        Ok(Self { node, channel: endpoint.connect_lazy() })
+    }
+
+    fn admin(&self) -> AdminServiceClient<Channel> {
+        AdminServiceClient::new(self.channel.clone())
+    }
+
+    /// What the node says about itself, within two seconds.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn status(&mut self) -> Result<StatusResponse> {
+        let mut request = tonic::Request::new(StatusRequest {});
+        request.set_timeout(Duration::from_secs(2));
+        Ok(self.admin().status(request).await?.into_inner())
+    }
+
+    /// Places a digest marker; the leader's.
+    ///
+    /// # Errors
+    /// It does not lead, or does not answer.
+    pub async fn mark_digest(&mut self, group: u32) -> Result<MarkDigestResponse> {
+        Ok(self.admin().mark_digest(MarkDigestRequest { group }).await?.into_inner())
+    }
+
+    /// The node's digest at a marker.
+    ///
+    /// # Errors
+    /// It did not apply the marker in time, or forgot it.
+    pub async fn digest_at(&mut self, group: u32, log_index: u64) -> Result<DigestAtResponse> {
+        Ok(self.admin().digest_at(DigestAtRequest { group, log_index }).await?.into_inner())
+    }
+
+    /// Builds a snapshot now.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub async fn trigger_snapshot(&mut self, group: u32) -> Result<u64> {
+        let request = TriggerSnapshotRequest { group };
+        Ok(self.admin().trigger_snapshot(request).await?.into_inner().snapshot_index)
+    }
+
+    /// Asks a leader to hand over.
+    ///
+    /// # Errors
+    /// It does not lead, or cannot.
+    pub async fn transfer_leader(&mut self, group: u32, to: Node) -> Result<()> {
+        self.admin().transfer_leader(TransferLeaderRequest { group, to: to.0 }).await?;
+        Ok(())
+    }
+
+    /// Everything this replica serves of a log, from its own applied state.
+    ///
+    /// # Errors
+    /// The log is not there, or the stream broke, or its framing is wrong.
+    pub async fn read_all(&mut self, log: &str) -> Result<ReplicaLog> {
+        let mut batches = Vec::new();
+        let mut ends: Option<(u64, u64)> = None;
+        let mut from: Option<u64> = None;
+        loop {
+            let request = ReadRequest {
+                log: log.to_owned(),
+                from: from.map(|offset| ReadFrom { from: Some(From::Offset(offset)) }),
+                consistency: Some(Consistency {
+                    level: Level::Eventual.into(),
+                    ..Consistency::default()
+                }),
+                ..ReadRequest::default()
+            };
+            let mut client =
+                LogServiceClient::new(self.channel.clone()).max_decoding_message_size(64 << 20);
+            let mut stream = client.read(request).await?.into_inner();
+            let before = batches.len();
+            while let Some(ReadResponse { header, batches: stored }) = stream.message().await? {
+                if let Some(header) = header {
+                    ensure!(header.served_by == self.node.0, "answered by {}", header.served_by);
+                    ends = Some((header.start_offset, header.next_offset));
+                }
+                for batch in stored {
+                    batches.push(batch_of(batch)?);
+                }
+            }
+            let (start, next) = ends.context("a read without a header")?;
+            let reached = batches.last().map_or(Offset(start), Batch::next_offset);
+            if reached.0 >= next || batches.len() == before {
+                return Ok(ReplicaLog {
+                    node: self.node,
+                    log: log.to_owned(),
+                    start_offset: Offset(start),
+                    next_offset: Offset(next),
+                    batches,
+                });
+            }
+            from = Some(reached.0);
+        }
+    }
+}
+
+/// Turns a stored batch into a history's: records become who they say they are.
+///
+/// # Errors
+/// Its bytes do not fit its checksum, are no batch, or hold another number of records than said.
+pub fn batch_of(stored: StoredBatch) -> Result<Batch> {
+    use prost::Message as _;
+    let crc32c = crc32c::crc32c(&stored.batch);
+    let at = stored.first_offset;
+    ensure!(crc32c == stored.batch_crc32c, "batch at {at}: bytes do not fit their checksum");
+    let records = RecordBatch::decode(&stored.batch[..])
+        .with_context(|| format!("batch at {at}: no RecordBatch"))?
+        .records;
+    ensure!(
+        records.len() == stored.count as usize,
+        "batch at {at}: {} records, {} said",
+        records.len(),
+        stored.count
+    );
+    let end = at + u64::from(stored.count);
+    let from = stored.visible_from.clamp(at, end);
+    let to = if stored.visible_to == 0 { end } else { stored.visible_to.clamp(from, end) };
+    let visible = &records[(from - at) as usize..(to - at) as usize];
+    Ok(Batch {
+        first_offset: Offset(from),
+        records: visible.iter().map(|record| payload::decode(&record.value)).collect(),
+        timestamp_ms: stored.timestamp_ms,
+        crc32c,
+        writer_epoch: stored.writer_epoch.map(Epoch),
+        producer: stored.producer.map(|producer| (hex(&producer.id), producer.sequence)),
+    })
+}
+
+/// Bytes in hex.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
