@@ -156,7 +156,9 @@ impl GroupState {
 
     fn replace_snapshot(&self, new: Snapshot) {
         let mut slot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(old) = slot.replace(new) {
+        let path = new.dir.path().to_owned();
+        // At a start openraft may install the snapshot that is there already.
+        if let Some(old) = slot.replace(new).filter(|old| old.dir.path() != path) {
             generations::forget_snapshot(&old.dir);
         }
     }
@@ -353,3 +355,7 @@ impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
         Ok(openraft::Snapshot { meta: built.meta, snapshot: built.dir })
     }
 }
+
+#[cfg(test)]
+#[path = "state_machine_tests.rs"]
+mod tests;
