@@ -7,7 +7,9 @@ use quorate_raft_node::{
     config::Config,
     crash, node,
     observe::{exit::ExitCode, logging, panic},
+    runtime::Edge,
 };
+use tokio::runtime::Runtime;
 
 /// Ends at once: what a step of the shutdown left behind on a thread is not waited for.
 fn end(code: ExitCode) -> ! {
@@ -37,19 +39,27 @@ fn run(config: Config, warnings: &[String]) -> ! {
         tracing::error!("{error}");
         end(ExitCode::Config);
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!(%error, "can't start the runtime");
-            end(ExitCode::Software);
-        }
-    };
-    match runtime.block_on(node::run(config)) {
+    // Consensus, the peers and apply share one thread: an append takes many short steps there, and
+    // a step that stays on its thread is a push to a queue, not a wake-up of another.
+    let (consensus, edge) = (threads("raft", 1), threads("edge", config.edge_threads()));
+    let node = consensus.spawn(node::run(config, Edge::new(edge.handle().clone())));
+    match consensus.block_on(node).expect("a panic aborts, and nobody cancels it") {
         Ok(()) => end(ExitCode::Ok),
         Err(fatal) => {
             logging::last_word();
             tracing::error!(exit_code = fatal.code.code(), "{fatal}");
             end(fatal.code);
+        }
+    }
+}
+
+fn threads(name: &str, count: usize) -> Runtime {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    match builder.worker_threads(count).thread_name(name).enable_all().build() {
+        Ok(threads) => threads,
+        Err(error) => {
+            tracing::error!(%error, "can't start the {name} threads");
+            end(ExitCode::Software);
         }
     }
 }

@@ -19,6 +19,28 @@ where
     tokio::spawn(future)
 }
 
+/// The threads that serve clients. Consensus runs on a thread of its own: no read that waits for a
+/// disk and no crowd of clients delays a heartbeat.
+#[derive(Clone, Debug)]
+pub struct Edge(tokio::runtime::Handle);
+
+impl Edge {
+    /// Threads that are there already; they must outlive what is spawned on them.
+    #[must_use]
+    pub fn new(threads: tokio::runtime::Handle) -> Self {
+        Self(threads)
+    }
+
+    /// Starts a task there. What it spawns stays there too.
+    pub fn spawn<F>(&self, future: F) -> Task<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.0.spawn(future)
+    }
+}
+
 /// Sleeps.
 pub async fn sleep(duration: Duration) {
     #[expect(clippy::disallowed_methods, reason = "this is the seam")]

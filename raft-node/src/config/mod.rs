@@ -48,6 +48,9 @@ pub struct Config {
     /// Number of Raft groups; fixed when the cluster is created.
     #[serde(default = "one")]
     pub groups: u32,
+    /// Threads that serve clients (consensus has one of its own); 0: one for two cores.
+    #[serde(default)]
+    pub threads: u32,
     /// Where this node listens.
     pub listen: Listen,
     /// The membership the cluster starts with: every node, the same list everywhere.
@@ -211,6 +214,17 @@ impl Config {
     #[must_use]
     pub fn advertise_peer(&self) -> &str {
         self.listen.advertise_peer.as_deref().unwrap_or(&self.listen.peer)
+    }
+
+    /// Threads that serve clients: as configured, or one for two cores. An append passes through
+    /// many short tasks, and each step from one thread to another costs more than the task, so
+    /// fewer threads are faster until they are busy all the time.
+    #[must_use]
+    pub fn edge_threads(&self) -> usize {
+        if self.threads > 0 {
+            return self.threads as usize;
+        }
+        std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2)
     }
 
     /// The configured nodes but this one.

@@ -68,6 +68,7 @@ pub const KEYS: &[Key] = &[
     required("node_id", NODE_ID, "this replica; unique, never used again after its disk was lost"),
     required("data_dir", Kind::Path, "everything this node stores"),
     optional("groups", number(1, 1024, ""), "Raft groups; fixed when the cluster is created"),
+    optional("threads", number(0, 1024, ""), "threads that serve clients; 0: one for two cores"),
     required("nodes", Kind::Nodes, "the first membership: every node, the same list everywhere"),
     required("listen.client", Kind::Listen, "gRPC for clients and operators"),
     required("listen.peer", Kind::Listen, "gRPC between nodes"),

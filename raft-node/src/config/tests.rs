@@ -413,6 +413,7 @@ fn what_is_probably_not_meant_is_a_warning() {
 fn the_rendered_configuration_gives_itself_again() {
     let flags = [
         ("groups", "3"),
+        ("threads", "5"),
         ("log.durability", "direct"),
         ("state.compression", "zstd"),
         ("listen.advertise_peer", "127.0.0.1:7201"),

@@ -137,7 +137,10 @@ impl Shared {
             return Err((op, why.clone()));
         }
         queue.ops.push(op);
-        if queue.ops.len() == 1 {
+        let first = queue.ops.len() == 1;
+        // Woken with the lock held, the thread would run into it and sleep once more.
+        drop(queue);
+        if first {
             self.wake.notify_one();
         }
         Ok(())

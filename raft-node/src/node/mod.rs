@@ -15,7 +15,12 @@ mod vitals;
 use std::sync::Arc;
 
 use self::parts::Parts;
-use crate::{config::Config, observe::exit::ExitCode, runtime, shutdown::Signals};
+use crate::{
+    config::Config,
+    observe::exit::ExitCode,
+    runtime::{self, Edge},
+    shutdown::Signals,
+};
 
 /// Why a node ended. The message is its last log line.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +42,7 @@ impl Fatal {
 ///
 /// # Errors
 /// [`Fatal`], with the exit code that says what kind it is.
-pub async fn run(config: Config) -> Result<(), Fatal> {
+pub async fn run(config: Config, edge: Edge) -> Result<(), Fatal> {
     // Signals first: a stop that comes during the start must not be lost.
     let no_signals = |e: std::io::Error| {
         Fatal::new(ExitCode::Software, format!("can't listen for signals: {e}"))
@@ -45,7 +50,7 @@ pub async fn run(config: Config) -> Result<(), Fatal> {
     let mut signals = Signals::listen().map_err(no_signals)?;
     let config = Arc::new(config);
     let parts = Parts::open(config.clone()).await?;
-    let servers = serve::start(&parts).await?;
+    let servers = serve::start(&parts, &edge).await?;
     tracing::info!(
         node = config.node_id,
         client = %config.listen.client,
@@ -80,8 +85,9 @@ async fn watch(parts: &Parts) -> Fatal {
     let mut refusals = parts.peer_client.refusals().subscribe();
     let refused = async {
         let all = refusals.wait_for(|all| all.values().any(|r| r.must_stop())).await;
-        match all.map(|all| all.values().find(|r| r.must_stop()).cloned()) {
-            Ok(Some(refusal)) => refusal,
+        let refusal = all.ok().and_then(|all| all.values().find(|r| r.must_stop()).cloned());
+        match refusal {
+            Some(refusal) => refusal,
             // The parts outlive this future, and the predicate held.
             _ => std::future::pending().await,
         }

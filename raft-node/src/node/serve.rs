@@ -17,7 +17,7 @@ use crate::{
     },
     observe::{exit::ExitCode, http},
     peer::service as peer_service,
-    runtime::{self, Task},
+    runtime::{self, Edge, Task},
 };
 
 /// HTTP/2 flow-control windows of a client's connection. The defaults (64 KiB) would hold a
@@ -49,9 +49,10 @@ impl Servers {
     /// Resolves when a listener ended by itself.
     pub(super) async fn failed(&self) -> Fatal {
         let mut failure = self.failure.clone();
-        match failure.wait_for(Option::is_some).await {
-            Ok(why) => Fatal::new(ExitCode::Software, why.clone().unwrap_or_default()),
-            Err(_) => std::future::pending().await,
+        let why = failure.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+        match why {
+            Some(why) => Fatal::new(ExitCode::Software, why),
+            None => std::future::pending().await,
         }
     }
 }
@@ -68,12 +69,19 @@ async fn bind(what: &str, address: &str) -> Result<TcpListener, Fatal> {
     })
 }
 
-pub(super) async fn start(parts: &Parts) -> Result<Servers, Fatal> {
+/// Binds there: a listener wakes the threads that it was bound on.
+async fn bind_on(edge: &Edge, what: &'static str, address: &str) -> Result<TcpListener, Fatal> {
+    let address = address.to_owned();
+    let bound = edge.spawn(async move { bind(what, &address).await }).await;
+    bound.expect("binding does not panic, and nobody cancels it")
+}
+
+pub(super) async fn start(parts: &Parts, edge: &Edge) -> Result<Servers, Fatal> {
     let config = &parts.config;
     // All or none: a node that answers its peers but no client helps nobody find the mistake.
-    let peer_listener = bind("peer", &config.listen.peer.to_string()).await?;
-    let client_listener = bind("client", &config.listen.client.to_string()).await?;
-    let http_listener = bind("http", &config.listen.http.to_string()).await?;
+    let peer_listener = bind("peer", &config.listen.peer).await?;
+    let client_listener = bind_on(edge, "client", &config.listen.client).await?;
+    let http_listener = bind_on(edge, "http", &config.listen.http).await?;
     let (report, failure) = tokio::sync::watch::channel(None::<String>);
     let report = Arc::new(report);
     let failed = |what: &'static str, report: &Arc<tokio::sync::watch::Sender<Option<String>>>| {
@@ -99,7 +107,7 @@ pub(super) async fn start(parts: &Parts) -> Result<Servers, Fatal> {
     let clients = {
         let router = client_router(parts)?;
         let (stop, failed) = (stop_clients.clone(), failed("client", &report));
-        runtime::spawn(async move {
+        edge.spawn(async move {
             // The builder's own setting is for listeners that it opens itself.
             let incoming = TcpIncoming::from(client_listener).with_nodelay(Some(true));
             let stopped = stop.cancelled_owned();
@@ -112,7 +120,7 @@ pub(super) async fn start(parts: &Parts) -> Result<Servers, Fatal> {
     let stop_http = CancellationToken::new();
     let vitals = Arc::new(Vitals::of(parts));
     let (stop, metrics) = (stop_http.clone(), parts.metrics.clone());
-    runtime::spawn(http::serve(http_listener, metrics, vitals, stop.cancelled_owned()));
+    edge.spawn(http::serve(http_listener, metrics, vitals, stop.cancelled_owned()));
     Ok(Servers { stop_clients, clients, stop_peers, peers, stop_http, failure })
 }
 

@@ -111,6 +111,7 @@ fn look(
 pub async fn run(group: Group, log: GroupLog, rule: Rule, transfers: CatchingUp) {
     let mut progress = Progress::default();
     let mut last_flush = runtime::now();
+    let mut reclaiming: Option<runtime::Task<()>> = None;
     loop {
         runtime::sleep(INTERVAL).await;
         if group.vitals().stopped.is_some() {
@@ -123,6 +124,12 @@ pub async fn run(group: Group, log: GroupLog, rule: Rule, transfers: CatchingUp)
                 tracing::error!(group = group.id.0, %error, "flushing the state machine failed");
             }
             last_flush = runtime::now();
+            // By itself: giving back a large trimmed range takes long, and flushes must go on.
+            if reclaiming.as_ref().is_none_or(runtime::Task::is_finished) {
+                let store = group.store();
+                let work = runtime::blocking(move || store.reclaim());
+                reclaiming = Some(runtime::spawn(work));
+            }
         }
         let plan = plan(&rule, &look(&group, &log, &rule, &transfers, &mut progress));
         let result = async {

@@ -22,6 +22,11 @@ use super::{
     state_machine::{GroupState, OpenState, StateMachine},
     types::{Completion, EntryData, NodeAddress, NodeId, TypeConfig},
 };
+use crate::runtime;
+
+/// How often a core is asked whether it still runs. A failed log, the usual cause, is told at once
+/// by the log store.
+const STOPPED_POLL: Duration = Duration::from_millis(100);
 
 /// openraft's handle, for `peer/` only.
 pub type RaftHandle = Raft<TypeConfig, StateMachine>;
@@ -353,14 +358,13 @@ impl Group {
 
     /// Waits until the core has stopped by itself, and says why.
     pub async fn stopped(&self) -> String {
-        let mut metrics = self.raft.metrics();
+        // Looked at now and then: its channel changes several times with every entry, and each
+        // wake-up of a task that only waits for the end would cost more than the entry itself.
         loop {
-            if let Err(fatal) = &metrics.borrow_watched().running_state {
+            if let Err(fatal) = &self.raft.metrics().borrow_watched().running_state {
                 return fatal.to_string();
             }
-            if metrics.changed().await.is_err() {
-                return "the core's task is gone".to_owned();
-            }
+            runtime::sleep(STOPPED_POLL).await;
         }
     }
 

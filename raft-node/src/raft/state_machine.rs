@@ -261,7 +261,7 @@ impl StateMachine {
     }
 
     /// Applies one chunk in one atomic write, then answers who waits for it.
-    fn apply_chunk(&self, chunk: &mut Vec<EntryResponder<TypeConfig>>) -> io::Result<()> {
+    async fn apply_chunk(&self, chunk: &mut Vec<EntryResponder<TypeConfig>>) -> io::Result<()> {
         if chunk.is_empty() {
             return Ok(());
         }
@@ -280,11 +280,18 @@ impl StateMachine {
             items.push(ApplyItem { at: to_point(&id), payload, membership });
         }
         crate::crash_point!("apply.begin");
-        let outcomes = self.state.store().apply(&items).map_err(io::Error::other)?;
-        crate::crash_point!("apply.written");
         let last = items.last().expect("the chunk is not empty").at;
+        let (count, store) = (items.len(), self.state.store());
+        let outcomes = if store.may_stall() {
+            // Heartbeats share this thread. A write that waits for a flush waits elsewhere.
+            crate::runtime::blocking(move || store.apply(&items)).await
+        } else {
+            store.apply(&items)
+        };
+        let outcomes = outcomes.map_err(io::Error::other)?;
+        crate::crash_point!("apply.written");
         self.state.applied.send_replace(last);
-        self.state.metrics.applied(self.state.group, items.len(), started.elapsed());
+        self.state.metrics.applied(self.state.group, count, started.elapsed());
         for ((_, responder), outcomes) in chunk.drain(..).zip(outcomes) {
             if let Some(responder) = responder {
                 responder.send(EntryOutcomes { outcomes });
@@ -316,11 +323,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             }
             chunk.push((entry, responder));
             if bytes >= MAX_APPLY_BYTES {
-                self.apply_chunk(&mut chunk)?;
+                self.apply_chunk(&mut chunk).await?;
                 bytes = 0;
             }
         }
-        self.apply_chunk(&mut chunk)
+        self.apply_chunk(&mut chunk).await
     }
 
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {

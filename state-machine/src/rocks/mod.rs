@@ -186,6 +186,17 @@ impl Store {
         Ok(points.durable)
     }
 
+    /// True if the next [`Self::apply`] may have to wait for a flush or a compaction: one memtable
+    /// is being written out and the next one may follow it, or RocksDB slows writes down already.
+    #[must_use]
+    pub fn may_stall(&self) -> bool {
+        let above = |name: &str, limit: u64| {
+            // Only an unknown name gives nothing; a store that can't tell is treated as pressed.
+            self.db.property_int_value(name).ok().flatten().is_none_or(|value| value > limit)
+        };
+        above("rocksdb.num-immutable-mem-table", 1) || above("rocksdb.actual-delayed-write-rate", 0)
+    }
+
     fn flush_memtable(&self, wait: bool) -> Result<(), StoreError> {
         let mut options = FlushOptions::default();
         options.set_wait(wait);
