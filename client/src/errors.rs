@@ -147,6 +147,7 @@ struct Inner {
     age: Option<Duration>,
     stamp: Option<Stamp>,
     endpoint: Option<String>,
+    secondary: bool,
 }
 
 /// A failed call: what was wrong, whether it took effect, whether trying again makes sense.
@@ -175,6 +176,7 @@ impl Error {
             age: None,
             stamp: None,
             endpoint: None,
+            secondary: false,
         }))
     }
 
@@ -231,6 +233,7 @@ impl Error {
             age: detail.age_ms.map(Duration::from_millis),
             stamp: detail.stamp,
             endpoint: None,
+            secondary: false,
         }))
     }
 
@@ -356,9 +359,15 @@ impl Error {
         self
     }
 
-    pub(crate) fn without_stamp(mut self) -> Self {
+    /// The failure of somebody else, because of which this call failed, too.
+    pub(crate) fn into_secondary(mut self, effect: Effect, message: String) -> Self {
         self.0.stamp = None;
-        self
+        self.0.secondary = true;
+        self.with_effect(effect).with_message(message)
+    }
+
+    pub(crate) fn is_secondary(&self) -> bool {
+        self.0.secondary
     }
 
     /// What the call as a whole came to, when an earlier attempt of it ended unknown. One refusal

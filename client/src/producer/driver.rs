@@ -10,7 +10,7 @@ use std::{
 
 use futures::{StreamExt, future::BoxFuture};
 use quorate_proto::v1 as wire;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Failure,
@@ -23,13 +23,13 @@ use crate::{
     errors::{Effect, Error, Result},
     position::ProducerId,
     retry,
-    runtime::{self, Instant},
+    runtime::{self, Instant, Moment},
     transport::{Answers, Endpoint},
 };
 
-/// Nothing is resent after this long, and a producer silent for so long takes a new id. The log
-/// forgets a producer 24 hours after its last append; half of that leaves room for clocks that
-/// run at different rates.
+/// Nothing is resent after this long. The log forgets a producer 24 hours after its last append, and
+/// would then take a repetition of its first batch for something new; half of that leaves room for
+/// clocks that run at different rates.
 pub(super) const MAX_AGE: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// A stream without work is closed after this long; the next append opens another.
@@ -84,7 +84,7 @@ pub(super) struct Driver {
     pub(super) client: Client,
     pub(super) log: String,
     pub(super) id: ProducerId,
-    /// The id is ours to change after a long silence.
+    /// The id is ours to change when the log forgot it.
     pub(super) renewable: bool,
     /// Epoch and incarnation; the producer is filled in batch by batch.
     pub(super) options: AppendOptions,
@@ -93,6 +93,8 @@ pub(super) struct Driver {
     pub(super) commands: mpsc::UnboundedReceiver<Command>,
     pub(super) acknowledged: Arc<AtomicU64>,
     pub(super) failure: Failure,
+    /// Dropped at the end, which whoever waits for that notices.
+    pub(super) _running: watch::Sender<()>,
 }
 
 /// What changes while it runs.
@@ -105,29 +107,28 @@ struct State {
     silences: u32,
     /// When the stream last got on: an answer, or a request while no answer was owed.
     alive: Instant,
-    last_answer: Instant,
 }
 
 impl Driver {
     pub(super) async fn run(mut self) {
-        let now = runtime::now();
         let mut state = State {
             link: Link::Idle,
             endpoint: self.client.first(First::Leader, &self.log),
             attempt: 0,
             silences: 0,
-            alive: now,
-            last_answer: now,
+            alive: runtime::now(),
         };
-        let mut closing: Option<oneshot::Sender<Result<()>>> = None;
+        let mut closing: Vec<oneshot::Sender<Result<()>>> = Vec::new();
         let mut open_queue = true;
         let mut buffer = Vec::with_capacity(DRAIN);
         loop {
-            self.renew_if_forgotten(&state);
             self.window.pack();
-            self.send(&mut state);
+            if let Err(fatal) = self.send(&mut state) {
+                self.give_up(&fatal, closing).await;
+                return;
+            }
             if !open_queue && self.window.is_empty() {
-                if let Some(done) = closing {
+                for done in closing {
                     let _ = done.send(Ok(()));
                 }
                 return;
@@ -144,7 +145,7 @@ impl Driver {
                             Command::Close(done) => {
                                 // What was queued behind it is still taken, as it was admitted.
                                 self.commands.close();
-                                closing = Some(done);
+                                closing.push(done);
                             }
                         }
                     }
@@ -159,23 +160,24 @@ impl Driver {
         }
     }
 
-    /// A log forgets a silent producer after a while, and then refuses any sequence but 0.
-    fn renew_if_forgotten(&mut self, state: &State) {
-        if self.renewable && self.window.is_idle() && state.last_answer.elapsed() > MAX_AGE {
-            self.id = ProducerId::random();
-            self.window.renumber();
-        }
-    }
-
-    fn send(&mut self, state: &mut State) {
+    fn send(&mut self, state: &mut State) -> Result<()> {
         if self.window.is_idle() {
-            return;
+            return Ok(());
         }
+        let now = Moment::now();
         if let Link::Idle = state.link {
+            // Timers may have slept with the machine.
+            if self.window.in_doubt_since().is_some_and(|since| since.until(&now) > MAX_AGE) {
+                let message = "an append that may have been lost is too old to be repeated: the \
+                               log may not recognise it any more";
+                return Err(Error::deadline(Effect::Unknown, message));
+            }
             self.open(state);
         }
-        let (Link::Opening(requests, _) | Link::Open(requests, _)) = &state.link else { return };
-        let first = self.window.send(|sequence, batch| {
+        let (Link::Opening(requests, _) | Link::Open(requests, _)) = &state.link else {
+            return Ok(());
+        };
+        let first = self.window.send(now, |sequence, batch| {
             let request = request(&self.log, self.id, sequence, batch, &self.options);
             // When nobody takes it any more the link says why, and all is sent again.
             let _ = requests.send(request);
@@ -183,6 +185,7 @@ impl Driver {
         if first {
             state.alive = runtime::now();
         }
+        Ok(())
     }
 
     fn open(&self, state: &mut State) {
@@ -243,6 +246,16 @@ impl Driver {
                         Ok(())
                     }
                     Verdict::Resend(error) => self.broke(state, error),
+                    Verdict::Forgotten(_) if self.renewable => {
+                        self.id = ProducerId::random();
+                        tracing::debug!(log = self.log, producer = %self.id, "a new producer id");
+                        self.window.renumber();
+                        self.progressed(state);
+                        // The old stream still refuses what follows.
+                        state.link = Link::Idle;
+                        Ok(())
+                    }
+                    Verdict::Forgotten(error) => Err(error),
                     Verdict::Fatal(error) => Err(error),
                 }
             }
@@ -256,7 +269,6 @@ impl Driver {
     fn progressed(&self, state: &mut State) {
         (state.attempt, state.silences) = (0, 0);
         state.alive = runtime::now();
-        state.last_answer = state.alive;
         self.acknowledged.store(self.window.acknowledged(), Ordering::Release);
     }
 
@@ -323,7 +335,7 @@ impl Driver {
     }
 
     /// Everybody is told, and whoever comes later, too.
-    async fn give_up(mut self, error: &Error, closing: Option<oneshot::Sender<Result<()>>>) {
+    async fn give_up(mut self, error: &Error, closing: Vec<oneshot::Sender<Result<()>>>) {
         tracing::debug!(log = self.log, producer = %self.id, %error, "a producer failed");
         let _ = self.failure.set(error.clone());
         self.window.fail(error);
@@ -337,7 +349,7 @@ impl Driver {
                 Command::Flush(done) | Command::Close(done) => drop(done.send(Err(error.clone()))),
             }
         }
-        if let Some(done) = closing {
+        for done in closing {
             let _ = done.send(Err(error.clone()));
         }
     }

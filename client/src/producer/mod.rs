@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 pub(crate) use shared::SharedProducers;
 
@@ -153,6 +153,7 @@ impl ProducerBuilder {
         };
         let id = self.id.unwrap_or_else(ProducerId::random);
         let (sender, commands) = mpsc::unbounded_channel();
+        let (running, ended) = watch::channel(());
         let shared = Arc::new(Shared {
             log: self.log.clone(),
             incarnation,
@@ -161,6 +162,7 @@ impl ProducerBuilder {
             acknowledged: Arc::new(AtomicU64::new(self.next_sequence)),
             failure: Failure::default(),
             commands: sender,
+            ended,
         });
         let driver = Driver {
             client: self.client.detached(),
@@ -177,6 +179,7 @@ impl ProducerBuilder {
             commands,
             acknowledged: shared.acknowledged.clone(),
             failure: shared.failure.clone(),
+            _running: running,
         };
         runtime::spawn(driver.run());
         Ok(Producer { id, shared })
@@ -191,6 +194,8 @@ struct Shared {
     acknowledged: Arc<AtomicU64>,
     failure: Failure,
     commands: mpsc::UnboundedSender<Command>,
+    /// Its other end goes when everything is answered and nothing more is taken.
+    ended: watch::Receiver<()>,
 }
 
 /// Appends to one log, each record exactly once and in order, however often connections break and
@@ -228,8 +233,8 @@ impl Producer {
         client.producer(log).resume(id, next_sequence).open().await
     }
 
-    /// Its id, as it began. (A producer that took a random id takes another one when it was not
-    /// used for half a day, because logs forget silent producers.)
+    /// Its id, as it began. (A producer that took a random id takes another one when the log forgot
+    /// it, which logs do with producers that are silent for a day.)
     #[must_use]
     pub fn id(&self) -> ProducerId {
         self.id
@@ -329,14 +334,15 @@ impl Producer {
 
     async fn ask(&self, command: fn(oneshot::Sender<Result<()>>) -> Command) -> Result<()> {
         let (done, answer) = oneshot::channel();
-        if self.shared.commands.send(command(done)).is_err() {
-            return self.failure().cloned().map_or(Ok(()), Err);
+        if self.shared.commands.send(command(done)).is_ok()
+            && let Ok(result) = answer.await
+        {
+            return result;
         }
-        match answer.await {
-            Ok(result) => result,
-            // Closed by a clone meanwhile: it delivered everything, or failed.
-            Err(_) => self.failure().cloned().map_or(Ok(()), Err),
-        }
+        // Closed before: what was admitted may still be on its way.
+        let mut ended = self.shared.ended.clone();
+        while ended.changed().await.is_ok() {}
+        self.failure().cloned().map_or(Ok(()), Err)
     }
 }
 

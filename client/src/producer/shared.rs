@@ -106,8 +106,8 @@ impl Client {
             };
             // A failed producer stays failed; the next call gets another.
             self.producers.discard(log, &slot);
-            // Its failure was not ours: it was found failed, or the log it knew is gone.
-            let not_ours = !admitted || error.kind() == ErrorKind::LogRecreated;
+            // Somebody else's append failed, or the log that the producer knew is gone.
+            let not_ours = error.is_secondary() || error.kind() == ErrorKind::LogRecreated;
             if !not_ours || error.effect() != Effect::None || attempt == ATTEMPTS {
                 return Err(error);
             }

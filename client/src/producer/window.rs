@@ -15,7 +15,7 @@ use crate::{
     append::Appended,
     batch::{Batch, MAX_BATCH_RECORDS},
     errors::{Effect, Error, ErrorKind, Result},
-    runtime::Instant,
+    runtime::{Instant, Moment},
 };
 
 /// Batches that are sent at once, however small. Behind them, records gather until there is a
@@ -50,6 +50,7 @@ struct InFlight {
     sent: bool,
     /// On any connection that may have delivered it: an earlier copy may take effect.
     doubtful: bool,
+    first_sent: Option<Moment>,
 }
 
 /// What a refusal means.
@@ -59,6 +60,9 @@ pub(super) enum Verdict {
     Answered,
     /// Connect again and resend everything.
     Resend(Error),
+    /// The log forgot this producer, and nothing that is unanswered was ever appended: it may go
+    /// on under another id.
+    Forgotten(Error),
     /// This producer can't go on.
     Fatal(Error),
 }
@@ -117,10 +121,21 @@ impl Window {
         numbered.or(self.pending.front().map(|front| front.at))
     }
 
-    /// Sequences begin again, for another producer id.
+    /// Sequences begin again, for another producer id. Only after [`Verdict::Forgotten`]: nothing
+    /// that carries an old number can be appended any more.
     pub(super) fn renumber(&mut self) {
-        assert!(self.in_flight.is_empty(), "numbered batches keep their numbers");
         self.next_sequence = 0;
+        for batch in &mut self.in_flight {
+            batch.sequence = self.next_sequence;
+            (batch.sent, batch.doubtful, batch.first_sent) = (false, false, None);
+            self.next_sequence += 1;
+        }
+    }
+
+    /// Since when the oldest batch that may have been appended already is resent.
+    pub(super) fn in_doubt_since(&self) -> Option<Moment> {
+        let oldest = self.in_flight.front().filter(|front| front.doubtful);
+        oldest.and_then(|front| front.first_sent)
     }
 
     /// The sequence behind the last answered batch.
@@ -169,17 +184,19 @@ impl Window {
                 since,
                 sent: false,
                 doubtful: false,
+                first_sent: None,
             });
         }
     }
 
     /// Hands out, in order, what is not on the present connection yet. Says whether these are the
     /// first batches on it that wait for an answer.
-    pub(super) fn send(&mut self, mut send: impl FnMut(u64, &Batch)) -> bool {
+    pub(super) fn send(&mut self, now: Moment, mut send: impl FnMut(u64, &Batch)) -> bool {
         let from = self.in_flight.partition_point(|batch| batch.sent);
         let first = from == 0 && !self.in_flight.is_empty();
         for batch in self.in_flight.range_mut(from..) {
             batch.sent = true;
+            batch.first_sent.get_or_insert(now);
             send(batch.sequence, &batch.batch);
         }
         first
@@ -250,6 +267,12 @@ impl Window {
         let front = self.in_flight.front_mut().expect("it was just looked at");
         // Answered: this copy is accounted for by its effect.
         front.sent = false;
+        // Whoever the log does not know can begin with sequence 0 only. So if this batch was not
+        // appended before, nothing behind it was or will be, under these numbers.
+        let unknown = error.kind() == ErrorKind::ProducerUnknown && error.effect() == Effect::None;
+        if unknown && front.sequence > 0 && !front.doubtful {
+            return Verdict::Forgotten(error);
+        }
         if error.is_retryable() {
             front.doubtful |= error.effect() == Effect::Unknown;
             return Verdict::Resend(error);
@@ -297,7 +320,7 @@ impl Window {
 /// The error of those who stand behind the one that failed.
 pub(super) fn secondary(error: &Error, effect: Effect) -> Error {
     let message = format!("an earlier append of this producer failed: {}", error.message());
-    error.clone().with_effect(effect).with_message(message).without_stamp()
+    error.clone().into_secondary(effect, message)
 }
 
 /// The wait for an answer before a connection is given up: doubles with every one in a row, so

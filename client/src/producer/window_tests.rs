@@ -34,7 +34,8 @@ impl Bench {
     fn sent(&mut self) -> Vec<(u64, u32)> {
         let mut sent = Vec::new();
         self.window.pack();
-        self.window.send(|sequence, batch| sent.push((sequence, batch.record_count())));
+        self.window
+            .send(Moment::now(), |sequence, batch| sent.push((sequence, batch.record_count())));
         sent
     }
 }
@@ -221,6 +222,52 @@ fn a_stale_batch_is_answered_and_the_others_go_on() {
 }
 
 #[test]
+fn a_forgotten_producer_may_begin_again_unless_something_is_in_doubt() {
+    let unknown = || refusal(wire::ErrorKind::ProducerUnknown, false, wire::Effect::None);
+    let mut bench = Bench::new(1000);
+    let mut answered = bench.submit(&["a"], true);
+    bench.sent();
+    bench.window.acknowledge(0, &appended(0, 1)).unwrap();
+    offsets(&mut answered);
+    let mut tickets = [bench.submit(&["b"], true), bench.submit(&["c"], true)];
+    assert_eq!(bench.sent(), [(1, 1), (2, 1)]);
+    assert!(matches!(bench.window.refuse(1, unknown()), Verdict::Forgotten(_)));
+    bench.window.renumber();
+    assert_eq!(bench.sent(), [(0, 1), (1, 1)]);
+    bench.window.acknowledge(0, &appended(7, 8)).unwrap();
+    assert_eq!(offsets(&mut tickets[0]), (7, 8));
+    // The other one may be in the log, under its number.
+    bench.window.disconnected(true);
+    bench.sent();
+    let Verdict::Fatal(error) = bench.window.refuse(1, unknown()) else { panic!("in doubt") };
+    bench.window.fail(&error);
+    assert_eq!(effect(&mut tickets[1]), Effect::Unknown);
+    // Sequence 0 needs nobody to know it.
+    let mut bench = Bench::new(1000);
+    let _ticket = bench.submit(&["a"], true);
+    bench.sent();
+    assert!(matches!(bench.window.refuse(0, unknown()), Verdict::Fatal(_)));
+}
+
+#[test]
+fn doubt_begins_with_the_first_copy() {
+    let mut bench = Bench::new(1000);
+    let mut ticket = bench.submit(&["a"], true);
+    bench.sent();
+    assert!(bench.window.in_doubt_since().is_none(), "an answer is on its way");
+    bench.window.disconnected(true);
+    let since = bench.window.in_doubt_since().expect("it may have been delivered");
+    bench.sent();
+    bench.window.disconnected(false);
+    let still = bench.window.in_doubt_since().expect("another copy changes nothing");
+    assert_eq!(since.until(&still), Duration::ZERO);
+    bench.sent();
+    bench.window.acknowledge(0, &appended(0, 1)).unwrap();
+    offsets(&mut ticket);
+    assert!(bench.window.in_doubt_since().is_none());
+}
+
+#[test]
 fn a_flush_waits_for_exactly_what_was_before_it() {
     let mut bench = Bench::new(1000);
     let (done, mut nothing) = oneshot::channel();
@@ -286,7 +333,7 @@ proptest! {
                 }
                 Step::Send => {
                     bench.window.pack();
-                    bench.window.send(|sequence, batch| {
+                    bench.window.send(Moment::now(), |sequence, batch| {
                         match numbered.get(sequence as usize) {
                             Some(known) => assert_eq!(known, batch),
                             None => {

@@ -239,6 +239,91 @@ async fn close_delivers_and_ends() {
 }
 
 #[tokio::test]
+async fn whoever_closes_waits_for_the_delivery() {
+    let cluster = Cluster::start().await;
+    cluster.shared.control().hold.send_replace(true);
+    let producer = cluster.client().producer("l").open().await.unwrap();
+    let ticket = producer.append(["a"]).await.unwrap();
+    cluster.until("it was sent", |s| s.control().most_unanswered.1 == 1).await;
+    let closing = |producer: Producer| tokio::spawn(async move { producer.close().await });
+    let mut closes = [closing(producer.clone()), closing(producer.clone())];
+    let flush = tokio::spawn(async move { producer.flush().await });
+    for close in &mut closes {
+        let early = tokio::time::timeout(Duration::from_millis(50), close).await;
+        assert!(early.is_err(), "nothing is delivered yet");
+    }
+    assert!(!flush.is_finished());
+    cluster.shared.control().hold.send_replace(false);
+    for close in closes {
+        close.await.unwrap().unwrap();
+    }
+    flush.await.unwrap().unwrap();
+    ticket.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_forgotten_producer_goes_on_under_another_id() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client();
+    let id = ProducerId::random();
+    let resumed = Producer::resume(&client, "l", id, 0).await.unwrap();
+    let producer = client.producer("l").target_batch_bytes(1).open().await.unwrap();
+    resumed.append(["0"]).await.unwrap().await.unwrap();
+    producer.append(["1"]).await.unwrap().await.unwrap();
+    let forget = || cluster.shared.state().logs.get_mut("l").unwrap().producers.clear();
+    forget();
+    let mut tickets = Vec::new();
+    for n in 2..20_u64 {
+        tickets.push(producer.append([n.to_string()]).await.unwrap());
+    }
+    for (n, ticket) in (2..).zip(tickets) {
+        assert_eq!(ticket.await.unwrap().first_offset, n);
+    }
+    assert_eq!(cluster.values(), numbered(20));
+    // Who brought his own id decides himself.
+    let error = resumed.append(["no"]).await.unwrap().await.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), (ErrorKind::ProducerUnknown, Effect::None));
+    // What may be in the log already is not sent under another id.
+    let (shared, mut forgot) = (cluster.shared.clone(), false);
+    cluster.on_append(move |_, _| {
+        shared.state().logs.get_mut("l").unwrap().producers.clear();
+        (!std::mem::replace(&mut forgot, true)).then_some(Fault::CutBefore { late: None })
+    });
+    let error = producer.append(["doubt"]).await.unwrap().await.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), (ErrorKind::ProducerUnknown, Effect::Unknown));
+}
+
+#[tokio::test]
+async fn one_callers_refusal_is_not_the_others() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client();
+    client.append("l", ["0"]).await.unwrap();
+    cluster.on_append(|_, n| (n == 3).then_some(Fault::Refused(wire::ErrorKind::Invalid)));
+    {
+        let mut control = cluster.shared.control();
+        control.most_unanswered = (0, 0);
+        control.hold.send_replace(true);
+    }
+    let mut calls = Vec::new();
+    for n in 1..=4_usize {
+        let client = client.clone();
+        calls.push(tokio::spawn(async move { client.append("l", [n.to_string()]).await }));
+        cluster.until("one more batch", |s| s.control().most_unanswered.1 == n).await;
+    }
+    cluster.shared.control().hold.send_replace(false);
+    for (n, call) in (1..).zip(calls) {
+        let appended = call.await.unwrap();
+        match n {
+            2 => assert_eq!(appended.unwrap_err().kind(), ErrorKind::Invalid),
+            _ => drop(appended.unwrap()),
+        }
+    }
+    let mut values = cluster.values();
+    values.sort();
+    assert_eq!(values, ["0", "1", "3", "4"]);
+}
+
+#[tokio::test]
 async fn a_new_log_under_the_old_name() {
     let cluster = Cluster::start().await;
     let client = cluster.client();

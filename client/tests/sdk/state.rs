@@ -18,7 +18,7 @@ pub struct Stored {
 }
 
 #[derive(Default)]
-struct ProducerState {
+pub struct ProducerState {
     next: u64,
     remembered: VecDeque<(u64, u64, u32, u32)>,
 }
@@ -30,7 +30,7 @@ pub struct Log {
     pub next: u64,
     pub epoch: Option<u64>,
     pub batches: Vec<Stored>,
-    producers: HashMap<Bytes, ProducerState>,
+    pub producers: HashMap<Bytes, ProducerState>,
 }
 
 impl Log {
@@ -120,6 +120,9 @@ impl State {
         };
         let crc = part.batch_crc32c.unwrap();
         if let Some(wire::Producer { id, sequence }) = &conditions.producer {
+            if *sequence > 0 && !log.producers.contains_key(id) {
+                return Err(refuse(ErrorKind::ProducerUnknown, Effect::None));
+            }
             let known = log.producers.entry(id.clone()).or_default();
             if *sequence < known.next {
                 let found = known.remembered.iter().find(|r| r.0 == *sequence);
