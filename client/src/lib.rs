@@ -7,9 +7,8 @@
 //! let client = Client::builder().endpoints(["127.0.0.1:7101", "127.0.0.1:7102"]).build()?;
 //! client.create_log("orders", true).await?;
 //!
-//! // Conditions, judged in the moment the append takes effect.
-//! let options = quorate_client::AppendOptions { expected_offset: Some(0), ..Default::default() };
-//! let appended = client.append_with("orders", ["first", "second"], &options).await?;
+//! // Exactly once; concurrent calls are packed and pipelined together.
+//! let appended = client.append("orders", ["first", "second"]).await?;
 //!
 //! // Any replica; at least what was just appended.
 //! let consistency = Consistency::eventual().at_least(appended.position);
@@ -23,6 +22,39 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Which way to append
+//!
+//! - [`Client::append`]: the default. Exactly once, through a [`Producer`] that all callers share.
+//! - [`Producer`]: one writer's records in order, many in flight; under a writer epoch
+//!   ([`ProducerBuilder::writer_epoch`]), or such that a crashed writer can begin again from the
+//!   start ([`ProducerBuilder::resume`], [`Producer::append_batch`]).
+//! - [`Client::append_with`]: one call, under conditions that are judged in the moment it takes
+//!   effect ([`AppendOptions`]). [`Client::append_multi`]: the same for several logs at once.
+//!
+//! ```no_run
+//! # use quorate_client::{Client, Effect};
+//! # async fn pipelined(client: Client) -> Result<(), quorate_client::Error> {
+//! let producer = client.producer("orders").open().await?;
+//! let mut tickets = Vec::new();
+//! for n in 0..1000 {
+//!     // Waits only while too many bytes are in flight.
+//!     tickets.push(producer.append([format!("order {n}")]).await?);
+//! }
+//! for ticket in tickets {
+//!     match ticket.await {
+//!         Ok(appended) => assert!(appended.next_offset > appended.first_offset),
+//!         // A producer that fails, fails for good; each ticket says what became of its records.
+//!         Err(error) if error.effect() == Effect::None => println!("not appended: {error}"),
+//!         Err(error) => println!("perhaps appended: {error}"),
+//!     }
+//! }
+//! producer.close().await
+//! # }
+//! ```
+//!
+//! `examples/` has whole programs: appending under conditions, moving a file exactly once, a tail
+//! that goes on after a restart, a fenced writer, reading from any replica with a proven age.
 //!
 //! # What can be relied on
 //!
@@ -45,6 +77,7 @@
 //! | `errors`, `position`, `consistency` | vocabulary |
 //! | `batch` | records to bytes, once, and back without copies |
 //! | `logs`, `append`, `admin` | calls one at a time |
+//! | `producer` | appends in order and exactly once, many in flight |
 //! | `stored`, `cursor` (pure), `feed` | batches as they come back; keeping them dense; repairing streams |
 //! | `reader`, `tailer` | reading to the end; following |
 
