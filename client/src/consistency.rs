@@ -17,6 +17,9 @@ pub enum Level {
     Bounded(Duration),
     /// Whatever the asked replica has applied.
     Eventual,
+    /// What the log says by itself ([`Client::set_read_level`](crate::Client::set_read_level)),
+    /// as the asked replica knows it; [`Level::Linearizable`] where it says nothing.
+    OfLog,
 }
 
 /// What a replica does when it can't give what was asked right now.
@@ -43,6 +46,26 @@ pub struct Consistency {
     on_unmet: OnUnmet,
 }
 
+impl Level {
+    fn to_wire(self) -> (wire::Level, Option<u64>) {
+        match self {
+            Self::Linearizable => (wire::Level::Linearizable, None),
+            Self::Bounded(bound) => {
+                let ms = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
+                (wire::Level::Bounded, Some(ms))
+            }
+            Self::Eventual => (wire::Level::Eventual, None),
+            Self::OfLog => (wire::Level::Unspecified, None),
+        }
+    }
+
+    /// As a log's own level; `None` is none.
+    pub(crate) fn to_log(self) -> Option<wire::ReadLevel> {
+        let (level, max_staleness_ms) = self.to_wire();
+        (self != Self::OfLog).then(|| wire::ReadLevel { level: level.into(), max_staleness_ms })
+    }
+}
+
 impl Consistency {
     /// Of a level, waiting when it can't be had at once.
     #[must_use]
@@ -66,6 +89,12 @@ impl Consistency {
     #[must_use]
     pub fn eventual() -> Self {
         Self::new(Level::Eventual)
+    }
+
+    /// [`Level::OfLog`].
+    #[must_use]
+    pub fn of_log() -> Self {
+        Self::new(Level::OfLog)
     }
 
     /// The answer reflects at least `position`, too: read your writes, monotonic reads. May be
@@ -94,14 +123,7 @@ impl Consistency {
     }
 
     pub(crate) fn to_wire(&self) -> wire::Consistency {
-        let (level, max_staleness_ms) = match self.level {
-            Level::Linearizable => (wire::Level::Linearizable, None),
-            Level::Bounded(bound) => {
-                let ms = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
-                (wire::Level::Bounded, Some(ms))
-            }
-            Level::Eventual => (wire::Level::Eventual, None),
-        };
+        let (level, max_staleness_ms) = self.level.to_wire();
         let on_unmet = match self.on_unmet {
             OnUnmet::Wait => wire::OnUnmet::Wait,
             OnUnmet::Redirect => wire::OnUnmet::Redirect,

@@ -67,10 +67,11 @@ pub(crate) fn present<T>(part: Option<T>, what: &str) -> Result<T> {
     })
 }
 
-/// Linearizable reads are answered soonest by the leader; the others spread.
+/// Linearizable reads are answered soonest by the leader; the others spread. A log that says
+/// nothing is read linearizably.
 pub(crate) fn first_for(consistency: &Consistency) -> First {
     match consistency.level() {
-        Level::Linearizable => First::Leader,
+        Level::Linearizable | Level::OfLog => First::Leader,
         Level::Bounded(_) | Level::Eventual => First::Any,
     }
 }
@@ -83,8 +84,23 @@ impl Client {
     /// [`LogExists`](crate::ErrorKind::LogExists) without `if_absent`;
     /// [`Invalid`](crate::ErrorKind::Invalid) names.
     pub async fn create_log(&self, name: &str, if_absent: bool) -> Result<CreatedLog> {
+        self.create_log_with(name, if_absent, Level::OfLog).await
+    }
+
+    /// The same, with the level of the log's readers who ask for none of their own
+    /// ([`Level::OfLog`]: none). A log that exists already keeps its own.
+    ///
+    /// # Errors
+    /// As [`Self::create_log`].
+    pub async fn create_log_with(
+        &self,
+        name: &str,
+        if_absent: bool,
+        read_level: Level,
+    ) -> Result<CreatedLog> {
         let safety = if if_absent { Safety::Repeatable } else { Safety::Once };
-        let request = wire::CreateLogRequest { name: name.to_owned(), if_absent };
+        let read_level = read_level.to_log();
+        let request = wire::CreateLogRequest { name: name.to_owned(), if_absent, read_level };
         let (answer, endpoint) = self
             .call(Call::write("CreateLog", name, safety), |transport, to, timeout| {
                 let request = request.clone();
@@ -97,6 +113,34 @@ impl Client {
             created: answer.created,
             position: Position::from_bytes(answer.position),
         })
+    }
+
+    /// Changes the level of a log's readers who ask for none of their own; [`Level::OfLog`] takes
+    /// it away. Takes effect on each replica as it applies the change. Repeated when an answer is
+    /// lost.
+    ///
+    /// # Errors
+    /// [`LogNotFound`](crate::ErrorKind::LogNotFound),
+    /// [`LogRecreated`](crate::ErrorKind::LogRecreated).
+    pub async fn set_read_level(
+        &self,
+        name: &str,
+        read_level: Level,
+        incarnation: Option<u64>,
+    ) -> Result<LogInfo> {
+        let read_level = read_level.to_log();
+        let request = wire::SetReadLevelRequest { name: name.to_owned(), read_level, incarnation };
+        let (answer, endpoint) = self
+            .call(
+                Call::write("SetReadLevel", name, Safety::Repeatable),
+                |transport, to, timeout| {
+                    let request = request.clone();
+                    async move { transport.set_read_level(&to, request, timeout).await }
+                },
+            )
+            .await?;
+        self.confirm(name, &endpoint, answer.stamp.as_ref());
+        present(answer.log, "log")
     }
 
     /// What a log is like now, and the header of that read.

@@ -147,6 +147,7 @@ transport! {
         trim_log(log_service, wire::TrimLogRequest) -> wire::TrimLogResponse, write: true;
         delete_log(log_service, wire::DeleteLogRequest) -> wire::DeleteLogResponse, write: true;
         fence(log_service, wire::FenceRequest) -> wire::FenceResponse, write: true;
+        set_read_level(log_service, wire::SetReadLevelRequest) -> wire::SetReadLevelResponse, write: true;
         append(log_service, wire::AppendRequest) -> wire::AppendResponse, write: true;
         append_multi(log_service, wire::AppendMultiRequest) -> wire::AppendMultiResponse, write: true;
         status(admin_service, admin::StatusRequest) -> admin::StatusResponse, write: false;

@@ -187,7 +187,11 @@ impl Direct {
     /// # Errors
     /// The failure; asking again is safe.
     pub async fn create(&mut self, log: &str) -> Result<(), Failure> {
-        let message = CreateLogRequest { name: log.to_owned(), if_absent: true };
+        let message = CreateLogRequest {
+            name: log.to_owned(),
+            if_absent: true,
+            ..CreateLogRequest::default()
+        };
         match self.client().create_log(self.request(message)).await {
             Ok(_) => Ok(()),
             Err(status) => Err(self.failed(&status)),

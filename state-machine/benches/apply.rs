@@ -104,7 +104,7 @@ fn apply(c: &mut Criterion) {
         for (records, value) in SHAPES {
             let bytes = batch(records, value);
             let mut memory = Memory::new();
-            let create = Command::CreateLog { name: name(), if_absent: false };
+            let create = Command::CreateLog { name: name(), if_absent: false, read_level: None };
             memory.apply(&[item(1, pack(&[create]))]).expect("sound");
             // Some history, so that rows are there to be read.
             let first = |entry: u64| producer.then_some(entry * APPENDS);

@@ -1,7 +1,7 @@
 //! Reading and writing the small binary forms of entries and stored values. Reading never panics
 //! and never allocates: what is missing or wrong is named in the error.
 
-use crate::types::Digest;
+use crate::types::{Digest, ReadLevel};
 
 /// Bytes that are not what they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -74,6 +74,17 @@ impl<'a> Input<'a> {
         }
     }
 
+    /// What [`put_read_level`] wrote.
+    pub(crate) fn read_level(&mut self) -> Result<Option<ReadLevel>, Malformed> {
+        Ok(match self.u8()? {
+            0 => None,
+            1 => Some(ReadLevel::Linearizable),
+            2 => Some(ReadLevel::Bounded { max_staleness_ms: self.u64()? }),
+            3 => Some(ReadLevel::Eventual),
+            _ => return Err(Malformed("a read level this build does not know")),
+        })
+    }
+
     pub(crate) fn version(&mut self, known: u8) -> Result<(), Malformed> {
         match self.u8()? {
             v if v == known => Ok(()),
@@ -105,6 +116,24 @@ pub(crate) fn put_option(out: &mut Vec<u8>, value: Option<u64>) {
 /// Bytes that [`put_option`] writes.
 pub(crate) fn option_len(value: Option<u64>) -> usize {
     if value.is_some() { 9 } else { 1 }
+}
+
+/// A number for the level, then the bound if it has one.
+pub(crate) fn put_read_level(out: &mut Vec<u8>, level: Option<ReadLevel>) {
+    match level {
+        None => out.push(0),
+        Some(ReadLevel::Linearizable) => out.push(1),
+        Some(ReadLevel::Bounded { max_staleness_ms }) => {
+            out.push(2);
+            out.extend_from_slice(&max_staleness_ms.to_le_bytes());
+        }
+        Some(ReadLevel::Eventual) => out.push(3),
+    }
+}
+
+/// Bytes that [`put_read_level`] writes.
+pub(crate) fn read_level_len(level: Option<ReadLevel>) -> usize {
+    if matches!(level, Some(ReadLevel::Bounded { .. })) { 9 } else { 1 }
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 //! proposer merges waiting requests), one leader timestamp for all of them, and every batch
 //! verbatim.
 
-use crate::types::{Batch, Incarnation, LogName, Offset, ProducerId, Sequence, WriterEpoch};
+use crate::types::{
+    Batch, Incarnation, LogName, Offset, ProducerId, ReadLevel, Sequence, WriterEpoch,
+};
 
 /// One client request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +17,8 @@ pub enum Command {
         name: LogName,
         /// Answer with the existing log instead of refusing.
         if_absent: bool,
+        /// What its readers get who ask for no level of their own; `None`: the cluster's default.
+        read_level: Option<ReadLevel>,
     },
     /// Delete a log.
     DeleteLog {
@@ -38,6 +42,15 @@ pub enum Command {
         name: LogName,
         /// The new epoch is at least this.
         min_epoch: Option<WriterEpoch>,
+        /// Refuse if the name belongs to another incarnation.
+        incarnation: Option<Incarnation>,
+    },
+    /// Change what readers get who ask for no level of their own.
+    SetReadLevel {
+        /// The log.
+        name: LogName,
+        /// `None`: back to the cluster's default.
+        read_level: Option<ReadLevel>,
         /// Refuse if the name belongs to another incarnation.
         incarnation: Option<Incarnation>,
     },

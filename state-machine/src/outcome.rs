@@ -2,7 +2,7 @@
 //! refusal is an outcome, never an error; errors are local failures and stop apply.
 
 use crate::types::{
-    Incarnation, LogIndex, LogName, LogPoint, Offset, Sequence, TimestampMs, WriterEpoch,
+    Incarnation, LogIndex, LogName, LogPoint, Offset, ReadLevel, Sequence, TimestampMs, WriterEpoch,
 };
 
 /// A command's answer plus where it was decided.
@@ -32,6 +32,8 @@ pub enum Accepted {
     Trimmed(Incarnation, Offset),
     /// The new epoch.
     Fenced(Incarnation, WriterEpoch),
+    /// The log as it is from now on.
+    ReadLevelSet(LogDescription),
     /// The log index at which digests were recorded.
     Marked(LogIndex),
 }
@@ -72,6 +74,8 @@ pub struct LogDescription {
     pub stored_bytes: u64,
     /// Remembered producers.
     pub producers: u64,
+    /// What readers get who ask for no level of their own.
+    pub read_level: Option<ReadLevel>,
 }
 
 /// Why a command was refused. It changed nothing.

@@ -159,3 +159,17 @@ pub struct LogPoint {
     /// Its index.
     pub index: LogIndex,
 }
+
+/// How fresh an answer must be, as a log's default says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadLevel {
+    /// Everything acknowledged before the read was sent.
+    Linearizable,
+    /// Everything acknowledged more than this before the read was sent.
+    Bounded {
+        /// The bound.
+        max_staleness_ms: u64,
+    },
+    /// What the asked replica has applied.
+    Eventual,
+}

@@ -2,15 +2,19 @@
 //! versioned, and checked when read.
 
 use crate::{
-    codec::{Input, Malformed, put_option, put_varint},
+    codec::{Input, Malformed, put_option, put_read_level, put_varint},
     limits::check_log_name,
     outcome::LogDescription,
     types::{
-        Digest, Incarnation, LogIndex, LogName, LogPoint, Offset, Term, TimestampMs, WriterEpoch,
+        Digest, Incarnation, LogIndex, LogName, LogPoint, Offset, ReadLevel, Term, TimestampMs,
+        WriterEpoch,
     },
 };
 
 const FORMAT: u8 = 1;
+
+/// A log's row with a read level behind the rest. Others are written as before.
+const FORMAT_WITH_LEVEL: u8 = 2;
 
 /// The group's own row.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,6 +98,8 @@ pub struct LogMeta {
     pub producers: u64,
     /// Rolling digest of the log's batches, trimmed ones included.
     pub digest: Digest,
+    /// What readers get who ask for no level of their own.
+    pub read_level: Option<ReadLevel>,
 }
 
 impl LogMeta {
@@ -109,12 +115,13 @@ impl LogMeta {
             trimmed_bytes: 0,
             producers: 0,
             digest: Digest::default(),
+            read_level: None,
         }
     }
 
     /// Appends the stored form to `out`.
     pub(crate) fn encode_to(&self, out: &mut Vec<u8>) {
-        out.push(FORMAT);
+        out.push(if self.read_level.is_some() { FORMAT_WITH_LEVEL } else { FORMAT });
         out.extend_from_slice(&self.digest.0);
         put_option(out, self.writer_epoch.map(|e| e.0));
         for number in [
@@ -128,6 +135,9 @@ impl LogMeta {
             self.producers,
         ] {
             put_varint(out, number);
+        }
+        if self.read_level.is_some() {
+            put_read_level(out, self.read_level);
         }
     }
 
@@ -145,7 +155,11 @@ impl LogMeta {
     /// [`Malformed`] if it is damaged or of another version.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut input = Input(bytes);
-        input.version(FORMAT)?;
+        let levelled = match input.u8()? {
+            FORMAT => false,
+            FORMAT_WITH_LEVEL => true,
+            _ => return Err(Malformed("a format version this build does not know")),
+        };
         let digest = input.digest()?;
         let writer_epoch = input.option()?.map(WriterEpoch);
         let this = Self {
@@ -159,6 +173,10 @@ impl LogMeta {
             total_bytes: input.varint()?,
             trimmed_bytes: input.varint()?,
             producers: input.varint()?,
+            read_level: match levelled {
+                false => None,
+                true => Some(input.read_level()?.ok_or(Malformed("no read level"))?),
+            },
         };
         input.end()?;
         if this.start_offset > this.next_offset || this.trimmed_bytes > this.total_bytes {
@@ -180,6 +198,7 @@ impl LogMeta {
             last_timestamp: self.last_timestamp,
             stored_bytes: self.total_bytes - self.trimmed_bytes,
             producers: self.producers,
+            read_level: self.read_level,
         }
     }
 }
@@ -276,6 +295,14 @@ mod tests {
         log.next_offset = Offset(12);
         log.writer_epoch = Some(WriterEpoch(u64::MAX));
         assert_eq!(LogMeta::decode(&log.encode()), Ok(log.clone()));
+        for level in [
+            ReadLevel::Linearizable,
+            ReadLevel::Bounded { max_staleness_ms: u64::MAX },
+            ReadLevel::Eventual,
+        ] {
+            let log = LogMeta { read_level: Some(level), ..log.clone() };
+            assert_eq!(LogMeta::decode(&log.encode()), Ok(log));
+        }
         let mark = DigestMark {
             digest: Digest([1; 16]),
             logs: vec![MarkedLog {
@@ -291,11 +318,15 @@ mod tests {
 
     #[test]
     fn cut_and_lengthened_rows_are_refused() {
-        let log = LogMeta::new(Incarnation(1), TimestampMs(5)).encode();
-        for cut in 0..log.len() {
-            assert!(LogMeta::decode(&log[..cut]).is_err(), "{cut}");
+        let mut meta = LogMeta::new(Incarnation(1), TimestampMs(5));
+        let log = meta.encode();
+        meta.read_level = Some(ReadLevel::Bounded { max_staleness_ms: 500 });
+        for row in [&log, &meta.encode()] {
+            for cut in 0..row.len() {
+                assert!(LogMeta::decode(&row[..cut]).is_err(), "{cut}");
+            }
+            assert!(LogMeta::decode(&[&row[..], &[0]].concat()).is_err());
         }
-        assert!(LogMeta::decode(&[&log[..], &[0]].concat()).is_err());
         let mut other = log;
         other[0] = 9;
         assert!(LogMeta::decode(&other).is_err());

@@ -10,7 +10,10 @@ use quorate_state_machine::{
         MAX_PART_OVERHEAD, PartHeader,
     },
     limits::{MAX_ENTRY_COMMANDS, MAX_LOG_NAME_BYTES},
-    types::{Batch, Incarnation, LogName, Offset, ProducerId, Sequence, TimestampMs, WriterEpoch},
+    types::{
+        Batch, Incarnation, LogName, Offset, ProducerId, ReadLevel, Sequence, TimestampMs,
+        WriterEpoch,
+    },
 };
 
 fn name() -> impl Strategy<Value = LogName> {
@@ -41,12 +44,24 @@ fn batch(values: &[Vec<u8>]) -> Batch {
     Batch::validate(encode(records), None).expect("a valid batch")
 }
 
+fn read_level() -> impl Strategy<Value = Option<ReadLevel>> {
+    option::of(prop_oneof![
+        Just(ReadLevel::Linearizable),
+        any::<u64>().prop_map(|max_staleness_ms| ReadLevel::Bounded { max_staleness_ms }),
+        Just(ReadLevel::Eventual),
+    ])
+}
+
 fn command() -> impl Strategy<Value = Command> {
     let incarnation = || option::of(any::<u64>().prop_map(Incarnation));
     prop_oneof![
         3 => vec(part(), 1..5).prop_map(Command::Append),
-        1 => (name(), any::<bool>())
-            .prop_map(|(name, if_absent)| Command::CreateLog { name, if_absent }),
+        1 => (name(), any::<bool>(), read_level()).prop_map(|(name, if_absent, read_level)| {
+            Command::CreateLog { name, if_absent, read_level }
+        }),
+        1 => (name(), read_level(), incarnation()).prop_map(|(name, read_level, incarnation)| {
+            Command::SetReadLevel { name, read_level, incarnation }
+        }),
         1 => (name(), incarnation())
             .prop_map(|(name, incarnation)| Command::DeleteLog { name, incarnation }),
         1 => (name(), any::<u64>(), incarnation()).prop_map(|(name, before, incarnation)| {

@@ -52,13 +52,14 @@ fn scripts_print_what_they_did() {
     assert!(unknown.is_empty(), "{unknown:?} should be in EVERY_OUTCOME");
 }
 
-const EVERY_OUTCOME: [&str; 22] = [
+const EVERY_OUTCOME: [&str; 23] = [
     "Appended",
     "Created",
     "Deleted",
     "Trimmed",
     "Fenced",
     "Marked",
+    "ReadLevelSet",
     "REFUSED LogNotFound",
     "REFUSED LogExists",
     "REFUSED LogRecreated",

@@ -23,7 +23,7 @@ use quorate_state_machine::{
     memory::Memory,
     outcome::Outcome,
     rocks::{Compression, Store, StoreOptions},
-    types::{Offset, ProducerId, Sequence, WriterEpoch},
+    types::{Offset, ProducerId, ReadLevel, Sequence, WriterEpoch},
 };
 use stream::{answers, at, batch, create, delete, entry, fence, membership, name, part, trim};
 
@@ -88,10 +88,15 @@ fn a_command() -> impl Strategy<Value = Command> {
         14 => an_append().prop_map(|part| Command::Append(vec![part])),
         3 => prop::collection::vec(an_append(), 2..4).prop_map(Command::Append),
         4 => log().prop_map(create),
-        1 => log().prop_map(|log| Command::CreateLog { name: name(log), if_absent: false }),
+        1 => log().prop_map(|log| Command::CreateLog { name: name(log), if_absent: false, read_level: None }),
         1 => log().prop_map(delete),
         4 => (log(), 0..25_u64).prop_map(|(log, before)| trim(log, before)),
         2 => (log(), prop::option::of(0..4_u64)).prop_map(|(log, min)| fence(log, min)),
+        1 => (log(), prop::option::of(0..3_u64)).prop_map(|(log, ms)| Command::SetReadLevel {
+            name: name(log),
+            read_level: ms.map(|ms| ReadLevel::Bounded { max_staleness_ms: ms }),
+            incarnation: None,
+        }),
         1 => Just(Command::MarkDigest),
     ]
 }

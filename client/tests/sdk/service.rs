@@ -331,6 +331,18 @@ impl LogService for Node {
         Ok(Response::new(wire::CreateLogResponse { log: Some(log), created, position, stamp }))
     }
 
+    async fn set_read_level(
+        &self,
+        request: Request<wire::SetReadLevelRequest>,
+    ) -> Result<Response<wire::SetReadLevelResponse>, Status> {
+        self.shared.check_up(self.at)?;
+        self.shared.check_leader(self.at).map_err(status)?;
+        let (log, _) = self.log_info(&request.get_ref().name).map_err(status)?;
+        let state = self.shared.state();
+        let (position, stamp) = (state.position(), Some(state.stamp(None)));
+        Ok(Response::new(wire::SetReadLevelResponse { log: Some(log), position, stamp }))
+    }
+
     async fn describe_log(
         &self,
         request: Request<wire::DescribeLogRequest>,

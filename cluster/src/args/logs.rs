@@ -2,6 +2,8 @@
 
 use clap::{Args, Subcommand};
 
+use super::read::{Consistency, parse_consistency};
+
 /// Create, list, describe, trim and delete logs.
 #[derive(Debug, Args)]
 pub struct LogArgs {
@@ -23,6 +25,21 @@ pub enum LogCommand {
         /// Be content with a log of that name that exists already
         #[arg(long)]
         if_absent: bool,
+        /// How fresh an answer is to readers who don't say: linearizable, eventual, or bounded:TIME
+        #[arg(long, value_name = "LEVEL", value_parser = parse_read_level)]
+        read_level: Option<Consistency>,
+    },
+    /// Change how fresh an answer is to readers who don't say
+    #[command(after_help = "Examples:\n  quorate log read-level feed bounded:2s\n  \
+        quorate log read-level feed none\n\n\
+        Each replica takes the change as it applies it. A read that names its own level is not\n\
+        affected.")]
+    ReadLevel {
+        /// The log's name
+        name: String,
+        /// linearizable, eventual, bounded:TIME, or none (which is linearizable)
+        #[arg(value_parser = parse_read_level)]
+        level: Consistency,
     },
     /// List logs
     #[command(
@@ -60,4 +77,13 @@ pub enum LogCommand {
         #[arg(long)]
         yes: bool,
     },
+}
+
+/// A log has no level to look up: `none` takes its own away.
+fn parse_read_level(text: &str) -> Result<Consistency, String> {
+    match text {
+        "none" => Ok(Consistency::OfLog),
+        "log" => Err("write linearizable, eventual, bounded:TIME (bounded:500ms), or none".into()),
+        level => parse_consistency(level),
+    }
 }

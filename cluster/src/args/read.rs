@@ -48,6 +48,8 @@ pub enum Consistency {
     Eventual,
     /// Everything acknowledged more than this before the read was sent.
     Bounded(Duration),
+    /// What the log says by itself.
+    OfLog,
 }
 
 impl std::fmt::Display for Consistency {
@@ -55,6 +57,7 @@ impl std::fmt::Display for Consistency {
         match self {
             Self::Linearizable => f.write_str("linearizable"),
             Self::Eventual => f.write_str("eventual"),
+            Self::OfLog => f.write_str("log"),
             Self::Bounded(age) => write!(f, "bounded:{}ms", age.as_millis()),
         }
     }
@@ -90,8 +93,9 @@ pub struct ReadArgs {
     /// End after this many records
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
-    /// How fresh the answer must be: linearizable, eventual, or bounded:TIME
-    #[arg(long, value_name = "LEVEL", default_value = "linearizable", value_parser = parse_consistency)]
+    /// How fresh the answer must be: linearizable, eventual, bounded:TIME, or what the log says by
+    /// itself (log; linearizable if it says nothing)
+    #[arg(long, value_name = "LEVEL", default_value = "log", value_parser = parse_consistency)]
     pub consistency: Consistency,
     /// Read from this node only
     #[arg(long, value_name = "ADDRESS")]
@@ -116,7 +120,8 @@ pub struct TailArgs {
     /// End after this many records
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
-    /// How fresh the answer must be: linearizable, eventual, or bounded:TIME
+    /// How fresh what is shown must be proven, each second: linearizable, eventual, bounded:TIME, or
+    /// what the log says by itself (log)
     #[arg(long, value_name = "LEVEL", default_value = "eventual", value_parser = parse_consistency)]
     pub consistency: Consistency,
     /// Read from this node only
@@ -135,7 +140,8 @@ pub fn parse_consistency(text: &str) -> Result<Consistency, String> {
     match text.split_once(':') {
         None if text == "linearizable" => Ok(Consistency::Linearizable),
         None if text == "eventual" => Ok(Consistency::Eventual),
+        None if text == "log" => Ok(Consistency::OfLog),
         Some(("bounded", age)) => Ok(Consistency::Bounded(units::parse_duration(age)?)),
-        _ => Err("write linearizable, eventual, or bounded:TIME (bounded:500ms)".into()),
+        _ => Err("write linearizable, eventual, log, or bounded:TIME (bounded:500ms)".into()),
     }
 }

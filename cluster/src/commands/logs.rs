@@ -2,7 +2,8 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use quorate_client::{Client, Consistency, LogInfo};
+use quorate_client::{Client, Consistency, Level, LogInfo};
+use quorate_proto::v1 as wire;
 use serde::Serialize;
 
 use crate::{
@@ -30,6 +31,8 @@ struct LogView<'a> {
     last_timestamp_ms: u64,
     stored_bytes: u64,
     producers: u64,
+    /// As it is written on the command line; absent: none of its own.
+    read_level: Option<String>,
 }
 
 impl<'a> LogView<'a> {
@@ -46,7 +49,18 @@ impl<'a> LogView<'a> {
             last_timestamp_ms: log.last_timestamp_ms,
             stored_bytes: log.stored_bytes,
             producers: log.producers,
+            read_level: log.read_level.as_ref().map(level),
         }
+    }
+}
+
+/// A level as it is written on the command line.
+fn level(level: &wire::ReadLevel) -> String {
+    match (level.level(), level.max_staleness_ms) {
+        (wire::Level::Bounded, Some(ms)) => format!("bounded:{ms}ms"),
+        (wire::Level::Eventual, _) => "eventual".into(),
+        (wire::Level::Linearizable, _) => "linearizable".into(),
+        (wire::Level::Bounded | wire::Level::Unspecified, _) => "unknown".into(),
     }
 }
 
@@ -62,7 +76,13 @@ fn records(log: &LogInfo) -> u64 {
 pub async fn run(command: &LogCommand, global: &Global, output: Output) -> Result<(), Failure> {
     let client = sdk::client(global)?;
     match command {
-        LogCommand::Create { name, if_absent } => create(&client, name, *if_absent, output).await,
+        LogCommand::Create { name, if_absent, read_level } => {
+            let level = read_level.map_or(Level::OfLog, Level::from);
+            create(&client, name, *if_absent, level, output).await
+        }
+        LogCommand::ReadLevel { name, level } => {
+            set_level(&client, name, (*level).into(), output).await
+        }
         LogCommand::List { prefix } => list(&client, prefix, output).await,
         LogCommand::Describe { name } => {
             let (log, _) = client.describe_log(name, &Consistency::linearizable()).await?;
@@ -81,15 +101,25 @@ async fn create(
     client: &Client,
     name: &str,
     if_absent: bool,
+    level: Level,
     output: Output,
 ) -> Result<(), Failure> {
-    let answer = client.create_log(name, if_absent).await?;
+    let answer = client.create_log_with(name, if_absent, level).await?;
     if output.is_json() {
         let log = LogView::of(&answer.log);
         return output.json(&serde_json::json!({ "created": answer.created, "log": log }));
     }
     let verb = if answer.created { "created" } else { "there already:" };
     output.print(&format!("{verb} {name} (group {})\n", answer.log.group))
+}
+
+async fn set_level(client: &Client, name: &str, new: Level, output: Output) -> Result<(), Failure> {
+    let log = client.set_read_level(name, new, None).await?;
+    if output.is_json() {
+        return output.json(&LogView::of(&log));
+    }
+    let said = log.read_level.as_ref().map_or("linearizable (none of its own)".into(), level);
+    output.print(&format!("{name} is read at {said} by readers who don't say\n"))
 }
 
 async fn list(client: &Client, prefix: &str, output: Output) -> Result<(), Failure> {
@@ -156,6 +186,7 @@ fn text(log: &LogInfo) -> String {
         ("size", units::bytes(log.stored_bytes)),
         ("writer epoch", epoch),
         ("producers", units::grouped(log.producers)),
+        ("read level", log.read_level.as_ref().map_or("none of its own".into(), level)),
         ("created", units::timestamp(log.created_ms)),
         ("last append", units::timestamp(log.last_timestamp_ms)),
     ];
@@ -223,6 +254,10 @@ mod tests {
             last_timestamp_ms: 1_795_249_800_123,
             stored_bytes: 123_456_789,
             producers: 4,
+            read_level: Some(wire::ReadLevel {
+                level: wire::Level::Bounded.into(),
+                max_staleness_ms: Some(500),
+            }),
         }
     }
 
@@ -238,6 +273,7 @@ next offset   1235567
 size          118 MiB
 writer epoch  3
 producers     4
+read level    bounded:500ms
 created       2026-11-21T08:30:00.000Z
 last append   2026-11-21T08:30:00.123Z
 ";

@@ -1,6 +1,6 @@
 //! `quorate read` and `quorate tail`.
 
-use quorate_client::{ReadHeader, TailEvent};
+use quorate_client::{Level, ReadHeader, TailEvent};
 use quorate_proto::v1::{ReadMethod, Role};
 
 use crate::{
@@ -105,13 +105,20 @@ fn show(asked: Option<Show>, output: Output) -> Show {
     asked.unwrap_or(if output.is_json() { Show::Json } else { Show::Value })
 }
 
-impl From<Consistency> for quorate_client::Consistency {
+impl From<Consistency> for Level {
     fn from(level: Consistency) -> Self {
         match level {
-            Consistency::Linearizable => Self::linearizable(),
-            Consistency::Eventual => Self::eventual(),
-            Consistency::Bounded(age) => Self::bounded(age),
+            Consistency::Linearizable => Self::Linearizable,
+            Consistency::Eventual => Self::Eventual,
+            Consistency::Bounded(age) => Self::Bounded(age),
+            Consistency::OfLog => Self::OfLog,
         }
+    }
+}
+
+impl From<Consistency> for quorate_client::Consistency {
+    fn from(level: Consistency) -> Self {
+        Self::new(level.into())
     }
 }
 

@@ -66,6 +66,12 @@ fn trouble(answers: &[NodeAnswer]) -> Vec<String> {
         let reason = &status.out_of_service;
         lines.push(format!("node {} took itself out of service: {reason}", status.node_id));
     }
+    for status in &up {
+        if status.forward.as_ref().is_some_and(|f| f.breaker_open) {
+            let id = status.node_id;
+            lines.push(format!("node {id} forwards no reads: the last ones it forwarded failed"));
+        }
+    }
     let mut clusters: Vec<&[u8]> = up.iter().map(|s| &s.cluster_id[..]).collect();
     clusters.sort_unstable();
     clusters.dedup();
@@ -109,6 +115,9 @@ fn table(answers: &[NodeAnswer]) -> Table {
         ("COMMIT", Align::Right),
         ("APPLIED", Align::Right),
         ("LAG", Align::Right),
+        ("AGE", Align::Right),
+        ("WORST", Align::Right),
+        ("PROBE", Align::Right),
         ("SNAPSHOT", Align::Right),
         ("DISK", Align::Right),
         ("ADDRESS", Align::Left),
@@ -178,6 +187,9 @@ fn rows(status: &StatusResponse, answers: &[NodeAnswer], table: &mut Table) {
             group.commit_index.into(),
             group.applied_index.into(),
             Cell::styled(lag.to_string(), if lag == 0 { Style::Plain } else { Style::Warn }),
+            age(group.age_ms.map(Duration::from_millis)),
+            age(group.worst_age_ms.map(Duration::from_millis)),
+            age(group.probe_us.map(Duration::from_micros)),
             snapshot,
             // The node's, so once a node.
             if i == 0 { units::bytes(disk).into() } else { Cell::default() },
@@ -185,6 +197,11 @@ fn rows(status: &StatusResponse, answers: &[NodeAnswer], table: &mut Table) {
             leader,
         ]);
     }
+}
+
+/// A proven age, or a probe's time.
+fn age(age: Option<Duration>) -> Cell {
+    age.map_or("-".into(), |age| units::duration(age).into())
 }
 
 #[derive(Serialize)]
@@ -213,8 +230,24 @@ struct StatusView<'a> {
     out_of_service: Option<&'a str>,
     inflight_bytes: u64,
     inflight_limit_bytes: u64,
+    forward: Option<ForwardView>,
+    reads: Vec<ReadsView<'a>>,
     disk: Option<DiskView<'a>>,
     groups: Vec<GroupView<'a>>,
+}
+
+#[derive(Serialize)]
+struct ForwardView {
+    in_flight: u64,
+    limit: u64,
+    breaker_open: bool,
+}
+
+#[derive(Serialize)]
+struct ReadsView<'a> {
+    level: &'a str,
+    outcome: &'a str,
+    count: u64,
 }
 
 #[derive(Serialize)]
@@ -241,6 +274,9 @@ struct GroupView<'a> {
     snapshot_index: u64,
     logs: u64,
     quorum_ack_age_ms: Option<u64>,
+    age_ms: Option<u64>,
+    worst_age_ms: Option<u64>,
+    probe_us: Option<u64>,
     voters: &'a [u64],
     learners: &'a [u64],
     digest: String,
@@ -269,6 +305,16 @@ fn status_view<'a>(s: &'a StatusResponse, answers: &[NodeAnswer]) -> StatusView<
         out_of_service: (!s.out_of_service.is_empty()).then_some(&s.out_of_service),
         inflight_bytes: s.inflight_bytes,
         inflight_limit_bytes: s.inflight_limit_bytes,
+        forward: s.forward.as_ref().map(|f| ForwardView {
+            in_flight: f.in_flight,
+            limit: f.limit,
+            breaker_open: f.breaker_open,
+        }),
+        reads: s
+            .reads
+            .iter()
+            .map(|r| ReadsView { level: &r.level, outcome: &r.outcome, count: r.count })
+            .collect(),
         disk: s.disk.as_ref().map(|d| DiskView {
             data_dir: &d.data_dir,
             log_bytes: d.log_bytes,
@@ -295,6 +341,9 @@ fn group_view(g: &GroupStatus, lag: u64) -> GroupView<'_> {
         snapshot_index: g.snapshot_index,
         logs: g.logs,
         quorum_ack_age_ms: g.quorum_ack_age_ms,
+        age_ms: g.age_ms,
+        worst_age_ms: g.worst_age_ms,
+        probe_us: g.probe_us,
         voters: &g.voters,
         learners: &g.learners,
         digest: units::hex(&g.digest),
@@ -304,7 +353,10 @@ fn group_view(g: &GroupStatus, lag: u64) -> GroupView<'_> {
 #[cfg(test)]
 mod tests {
     use quorate_client::{DiskStatus, Endpoint, Error};
-    use quorate_proto::v1::{ErrorDetail, LeaderHint};
+    use quorate_proto::{
+        admin::v1::ForwardStatus,
+        v1::{ErrorDetail, LeaderHint},
+    };
 
     use super::*;
 
@@ -323,6 +375,9 @@ mod tests {
             commit_index: commit,
             applied_index: applied,
             voters: vec![1, 2, 3],
+            age_ms: Some(35),
+            worst_age_ms: (role == Role::Leader).then_some(1250),
+            probe_us: Some(480),
             ..Default::default()
         };
         let status = StatusResponse {
@@ -353,11 +408,11 @@ mod tests {
         let answers =
             [up(1, &two), up(2, &[(Role::Follower, 1190, 1150), (Role::Leader, 8, 8)]), down(3)];
         let want = "\
-NODE  GROUP  ROLE      TERM  LAST  COMMIT  APPLIED  LAG  SNAPSHOT      DISK  ADDRESS         LEADER
-   1      0  leader       3  1200    1200     1200    0         -  2.00 MiB  127.0.0.1:7101  127.0.0.1:7101
-   1      1  follower     3     7       7        7    1         -            127.0.0.1:7101  127.0.0.1:7101
-   2      0  follower     3  1190    1190     1150   50         -  2.00 MiB  127.0.0.1:7102  127.0.0.1:7101
-   2      1  leader       3     8       8        8    0         -            127.0.0.1:7102  127.0.0.1:7101
+NODE  GROUP  ROLE      TERM  LAST  COMMIT  APPLIED  LAG      AGE   WORST   PROBE  SNAPSHOT      DISK  ADDRESS         LEADER
+   1      0  leader       3  1200    1200     1200    0  35.0 ms  1.25 s  480 µs         -  2.00 MiB  127.0.0.1:7101  127.0.0.1:7101
+   1      1  follower     3     7       7        7    1  35.0 ms       -  480 µs         -            127.0.0.1:7101  127.0.0.1:7101
+   2      0  follower     3  1190    1190     1150   50  35.0 ms       -  480 µs         -  2.00 MiB  127.0.0.1:7102  127.0.0.1:7101
+   2      1  leader       3     8       8        8    0  35.0 ms  1.25 s  480 µs         -            127.0.0.1:7102  127.0.0.1:7101
    -  127.0.0.1:7103: connection refused
 ";
         assert_eq!(table(&answers).render(false), want);
@@ -379,6 +434,13 @@ NODE  GROUP  ROLE      TERM  LAST  COMMIT  APPLIED  LAG  SNAPSHOT      DISK  ADD
         assert_eq!(
             trouble(&[up(1, &followers), up(2, &followers)]),
             ["group 0 has no leader among the nodes that answered"]
+        );
+        let mut wary = up(1, &[(Role::Leader, 1, 1)]);
+        let forward = ForwardStatus { breaker_open: true, ..Default::default() };
+        wary.status.as_mut().unwrap().forward = Some(forward);
+        assert_eq!(
+            trouble(&[wary]),
+            ["node 1 forwards no reads: the last ones it forwarded failed"]
         );
         let mut sick = up(1, &[(Role::Leader, 1, 1)]);
         let mut foreign = up(2, &followers);

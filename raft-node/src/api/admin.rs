@@ -5,9 +5,10 @@ use std::{sync::Arc, time::Duration};
 use quorate_proto::{
     admin::v1::{
         BatchDigest, BatchDigestsRequest, BatchDigestsResponse, DigestAtRequest, DigestAtResponse,
-        DiskStatus, GroupStatus, LogDigest, MarkDigestRequest, MarkDigestResponse, ReplicaProgress,
-        StatusRequest, StatusResponse, TransferLeaderRequest, TransferLeaderResponse,
-        TriggerSnapshotRequest, TriggerSnapshotResponse, admin_service_server::AdminService,
+        DiskStatus, ForwardStatus, GroupStatus, LogDigest, MarkDigestRequest, MarkDigestResponse,
+        ReadCount, ReplicaProgress, StatusRequest, StatusResponse, TransferLeaderRequest,
+        TransferLeaderResponse, TriggerSnapshotRequest, TriggerSnapshotResponse,
+        admin_service_server::AdminService,
     },
     v1::Effect,
 };
@@ -25,10 +26,16 @@ use super::{
     errors::{self, ApiError},
     read,
 };
-use crate::{log_store::LogStore, raft::group::Role, runtime};
+use crate::{log_store::LogStore, raft::group::Role, read::forward::MAX_FORWARDED, runtime};
 
 /// How often a wait for another node's progress looks again.
 const POLL: Duration = Duration::from_millis(20);
+
+/// A younger proof of a replica's age is as good as a new one.
+const STATUS_AGE: Duration = Duration::from_millis(100);
+
+/// A status says what is, also where no quorum answers.
+const STATUS_PATIENCE: Duration = Duration::from_millis(300);
 
 /// Bytes of batches read per message of `BatchDigests`.
 const DIGEST_CHUNK_BYTES: usize = 4 * 1024 * 1024;
@@ -68,12 +75,14 @@ impl Admin {
         )))
     }
 
-    fn group_status(&self, id: GroupId) -> Result<GroupStatus, ApiError> {
+    async fn group_status(&self, id: GroupId) -> Result<GroupStatus, ApiError> {
         let reader = &self.context.sides(id).reader;
         let group = reader.group();
         let v = group.vitals();
-        reader.freshener().touch(id);
+        // Nobody may have read for long, and then no age is known that means anything.
+        reader.freshener().check(id, STATUS_AGE, STATUS_PATIENCE, Duration::ZERO).await;
         let view = group.view().map_err(|why| read::local_failure(&why))?;
+        let applied = view.applied().unwrap_or_default().index;
         Ok(GroupStatus {
             group: id.0,
             role: read::role(v.role).into(),
@@ -94,10 +103,8 @@ impl Admin {
             digest: view.digest().to_vec().into(),
             voters: v.voters,
             learners: v.learners,
-            age_ms: reader
-                .freshener()
-                .age(id, v.applied_index)
-                .map(|age| age.as_micros().div_ceil(1000) as u64),
+            age_ms: reader.freshener().age(id, applied).map(errors::age_ms),
+            worst_age_ms: reader.freshener().worst_age(id).map(errors::age_ms),
             probe_us: reader.freshener().round_trip(id).map(|rtt| rtt.as_micros() as u64),
         })
     }
@@ -292,9 +299,11 @@ fn free_bytes(path: &std::path::Path) -> u64 {
 #[tonic::async_trait]
 impl AdminService for Admin {
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        let groups = (0..self.context.groups.len() as u32)
-            .map(|id| self.group_status(GroupId(id)))
-            .collect::<Result<Vec<_>, _>>()?;
+        let ids = (0..self.context.groups.len() as u32).map(GroupId);
+        // All at once: their proofs come with one probe.
+        let groups = futures::future::try_join_all(ids.map(|id| self.group_status(id))).await?;
+        let forward = self.context.forwarder.limits();
+        let reads = self.context.metrics.reads().into_iter();
         Ok(Response::new(StatusResponse {
             cluster_id: bytes::Bytes::copy_from_slice(&self.context.cluster),
             node_id: self.context.node_id,
@@ -308,6 +317,18 @@ impl AdminService for Admin {
             disk: Some(self.disk()),
             inflight_bytes: self.context.admission.in_flight_bytes(),
             inflight_limit_bytes: self.context.admission.limit_bytes(),
+            forward: Some(ForwardStatus {
+                in_flight: forward.in_flight() as u64,
+                limit: MAX_FORWARDED as u64,
+                breaker_open: forward.is_open(),
+            }),
+            reads: reads
+                .map(|(level, outcome, count)| ReadCount {
+                    level: level.to_owned(),
+                    outcome: outcome.to_owned(),
+                    count,
+                })
+                .collect(),
         }))
     }
 

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     gate::Gate,
     observe::Metrics,
-    read::levels::Reader,
+    read::levels::{Level, Reader},
     runtime,
     write::{
         admission::{Admission, Permit},
@@ -58,6 +58,8 @@ pub struct Context {
     pub gate: Gate,
     /// For reads that ask to be forwarded.
     pub forwarder: Forwarder,
+    /// The level that no read goes below.
+    pub floor: Level,
     /// Metrics.
     pub metrics: Arc<Metrics>,
 }

@@ -91,7 +91,7 @@ impl ApiError {
         leader: Option<Leader>,
     ) -> Self {
         let offered = match age {
-            Some(age) => format!("its state may be up to {} ms old", age.as_millis()),
+            Some(age) => format!("its state may be up to {} ms old", age_ms(age)),
             None => "the age of its state is unknown".to_owned(),
         };
         let asked = match asked {
@@ -107,7 +107,7 @@ impl ApiError {
                  (ON_UNMET_WAIT), ask the leader, or allow more"
             ),
         );
-        error.0.age_ms = age.map(|age| age.as_millis() as u64);
+        error.0.age_ms = age.map(age_ms);
         error.0.leader = leader.map(hint);
         error
     }
@@ -230,6 +230,19 @@ impl ApiError {
         error
     }
 
+    /// What became of a read, as metrics name it.
+    #[must_use]
+    pub fn outcome_of_read(&self) -> &'static str {
+        match self.0.kind() {
+            ErrorKind::TooStale => "too_stale",
+            ErrorKind::NotLeader => "not_leader",
+            ErrorKind::Deadline => "deadline",
+            ErrorKind::BadPosition => "bad_position",
+            ErrorKind::Unavailable | ErrorKind::ShuttingDown => "unavailable",
+            _ => "failed",
+        }
+    }
+
     /// As a gRPC status, the detail packed in `google.rpc.Status`.
     #[must_use]
     pub fn into_status(self) -> Status {
@@ -250,6 +263,12 @@ impl From<ApiError> for Status {
     fn from(error: ApiError) -> Self {
         error.into_status()
     }
+}
+
+/// An age on the wire: rounded up, as a bound must never be below the truth.
+#[must_use]
+pub fn age_ms(age: std::time::Duration) -> u64 {
+    u64::try_from(age.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
 }
 
 /// Leader hint on the wire.

@@ -84,10 +84,12 @@ fn begin(
         return Err(why);
     };
     let ticket = context.forwarder.limits.begin(reader.freshener().now()).map_err(|no| {
-        ApiError::not_forwarded(match no {
-            NotForwarded::Budget => "as many reads are being forwarded as may be",
-            NotForwarded::Open => "the last forwarded reads failed",
-        })
+        let (outcome, why) = match no {
+            NotForwarded::Budget => ("budget", "as many reads are being forwarded as may be"),
+            NotForwarded::Open => ("open", "the last forwarded reads failed"),
+        };
+        context.metrics.forwarded(outcome);
+        ApiError::not_forwarded(why)
     })?;
     Ok((ticket, context.forwarder.client(&leader.client_address)?))
 }
@@ -114,8 +116,12 @@ fn judge<T>(context: &Context, group: GroupId, ticket: Ticket, result: &Result<T
                 ) =>
         {
             ticket.failed(context.sides(group).reader.freshener().now());
+            context.metrics.forwarded("failed");
         }
-        _ => ticket.succeeded(),
+        _ => {
+            ticket.succeeded();
+            context.metrics.forwarded("answered");
+        }
     }
 }
 

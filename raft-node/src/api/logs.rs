@@ -1,9 +1,9 @@
-//! The life of a log: create, describe, list, trim, delete, fence.
+//! The life of a log: create, describe, list, trim, delete, fence, change its read level.
 
 use quorate_proto::v1::{
     CreateLogRequest, CreateLogResponse, DeleteLogRequest, DeleteLogResponse, DescribeLogRequest,
     DescribeLogResponse, FenceRequest, FenceResponse, ListLogsRequest, ListLogsResponse, LogInfo,
-    TrimLogRequest, TrimLogResponse,
+    SetReadLevelRequest, SetReadLevelResponse, TrimLogRequest, TrimLogResponse,
 };
 use quorate_state_machine::{
     command::Command,
@@ -34,6 +34,7 @@ pub fn info(group: GroupId, log: &LogDescription) -> LogInfo {
         last_timestamp_ms: log.last_timestamp.0,
         stored_bytes: log.stored_bytes,
         producers: log.producers,
+        read_level: log.read_level.map(read::wire_level),
     }
 }
 
@@ -43,7 +44,8 @@ pub(super) async fn create(
     deadline: Deadline,
 ) -> Result<CreateLogResponse, ApiError> {
     let (name, group) = context.locate(&request.name)?;
-    let command = Command::CreateLog { name, if_absent: request.if_absent };
+    let read_level = read::read_level(request.read_level)?;
+    let command = Command::CreateLog { name, if_absent: request.if_absent, read_level };
     let (outcome, accepted) = context.execute(group, command, deadline).await?;
     let Accepted::Created(log, created) = accepted else {
         unreachable!("a create command is answered with Created");
@@ -116,6 +118,28 @@ pub(super) async fn fence(
         next_offset: outcome.next_offset.0,
         position: context.position(group, outcome.at, incarnation),
         stamp: Some(errors::stamp(group, &outcome)),
+    })
+}
+
+pub(super) async fn set_read_level(
+    context: &Context,
+    request: SetReadLevelRequest,
+    deadline: Deadline,
+) -> Result<SetReadLevelResponse, ApiError> {
+    let (name, group) = context.locate(&request.name)?;
+    let command = Command::SetReadLevel {
+        name,
+        read_level: read::read_level(request.read_level)?,
+        incarnation: request.incarnation.map(Incarnation),
+    };
+    let (outcome, accepted) = context.execute(group, command, deadline).await?;
+    let Accepted::ReadLevelSet(log) = accepted else {
+        unreachable!("a change of the read level is answered with ReadLevelSet");
+    };
+    Ok(SetReadLevelResponse {
+        position: context.position(group, outcome.at, log.incarnation),
+        stamp: Some(errors::stamp(group, &outcome)),
+        log: Some(info(group, &log)),
     })
 }
 

@@ -91,6 +91,14 @@ impl LogService for Logs {
         Ok(Response::new(logs::fence(&self.context, request, deadline).await?))
     }
 
+    async fn set_read_level(
+        &self,
+        request: Request<wire::SetReadLevelRequest>,
+    ) -> Result<Response<wire::SetReadLevelResponse>, Status> {
+        let (deadline, request) = open(request);
+        Ok(Response::new(logs::set_read_level(&self.context, request, deadline).await?))
+    }
+
     async fn append(
         &self,
         request: Request<wire::AppendRequest>,

@@ -22,7 +22,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 pub use quorate_state_machine::rocks::Compression;
 use serde::{Deserialize, Serialize};
@@ -32,8 +32,8 @@ pub use self::{
     layers::{ENVIRONMENT_PREFIX, Loaded, Origin, Override, Sources, load},
     problem::{ConfigError, Problem},
 };
-use crate::raft::types::NodeId;
 pub use crate::{log_store::Durability, observe::logging::Format as LogFormat};
+use crate::{raft::types::NodeId, read::levels::Level};
 
 /// The configuration in force. Only [`load`] makes one outside of tests, so its relations hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +67,9 @@ pub struct Config {
     /// What one node takes at once.
     #[serde(default)]
     pub limits: Limits,
+    /// Reading.
+    #[serde(default)]
+    pub reads: Reads,
     /// Log lines.
     #[serde(default)]
     pub log_output: LogOutput,
@@ -187,6 +190,40 @@ impl Default for Limits {
     }
 }
 
+/// The level that no read goes below.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Floor {
+    /// None.
+    #[default]
+    Eventual,
+    /// `reads.floor_staleness_ms`.
+    Bounded,
+    /// Everything is linearizable, whatever is asked for.
+    Linearizable,
+}
+
+/// Reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reads {
+    /// Reads that ask for less get this.
+    pub floor: Floor,
+    /// The bound, where the floor is bounded, milliseconds.
+    pub floor_staleness_ms: u64,
+    /// `/replica` lets a replica serve only after it has kept within the bound for this long,
+    /// seconds.
+    pub probation_s: u64,
+    /// Recently applied batches in memory, for tails, MiB, all groups together.
+    pub cache_mb: u64,
+}
+
+impl Default for Reads {
+    fn default() -> Self {
+        Self { floor: Floor::Eventual, floor_staleness_ms: 10_000, probation_s: 5, cache_mb: 32 }
+    }
+}
+
 /// Log lines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -268,6 +305,24 @@ impl State {
     #[must_use]
     pub fn block_cache_bytes(&self) -> u64 {
         mib(self.block_cache_mb)
+    }
+}
+
+impl Reads {
+    /// The level that no read goes below.
+    #[must_use]
+    pub fn floor(&self) -> Level {
+        match self.floor {
+            Floor::Eventual => Level::Eventual,
+            Floor::Bounded => Level::Bounded(Duration::from_millis(self.floor_staleness_ms)),
+            Floor::Linearizable => Level::Linearizable,
+        }
+    }
+
+    /// Recently applied batches in memory, bytes.
+    #[must_use]
+    pub fn cache_bytes(&self) -> u64 {
+        mib(self.cache_mb)
     }
 }
 

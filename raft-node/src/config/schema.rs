@@ -104,6 +104,19 @@ pub const KEYS: &[Key] = &[
         number(1, 1_000_000, ""),
         "requests and streams on one client connection",
     ),
+    optional(
+        "reads.floor",
+        Kind::Choice(&["eventual", "bounded", "linearizable"]),
+        "the level that no read goes below",
+    ),
+    optional(
+        "reads.floor_staleness_ms",
+        number(0, 86_400_000, "ms"),
+        "its bound, if it is bounded",
+    ),
+    // As long as what is remembered of it.
+    optional("reads.probation_s", number(0, 60, "s"), "time to keep within the bound of /replica"),
+    optional("reads.cache_mb", number(0, 1_048_576, "MiB"), "recently applied batches for tails"),
     optional("log_output.format", Kind::Choice(&["text", "json"]), "how log lines look"),
     optional("log_output.level", Kind::LogLevel, "what is logged"),
 ];

@@ -145,7 +145,11 @@ impl Parts {
         let indexed: Vec<(Group, ReadIndexer)> = groups
             .iter()
             .map(|g| {
-                let indexer = ReadIndexer::start(g.group.clone(), read_round_timeout(&config));
+                let indexer = ReadIndexer::start(
+                    g.group.clone(),
+                    read_round_timeout(&config),
+                    metrics.clone(),
+                );
                 (g.group.clone(), indexer)
             })
             .collect();
@@ -161,6 +165,7 @@ impl Parts {
             admission: Admission::new(config.limits.inflight_bytes() as usize),
             gate: gate.clone(),
             forwarder: Forwarder::default(),
+            floor: config.reads.floor(),
             metrics: metrics.clone(),
         });
         Ok(Self {

@@ -15,14 +15,20 @@ use crate::{
     gate::Gate,
     log_store::LogStore,
     observe::{
-        health::{self, GroupFacts, GroupLeader, Health, NotReady},
+        health::{self, GroupFacts, GroupLag, GroupLeader, Health, NotReady},
         metrics::sources::{
-            AdmissionSample, GroupSample, LogStoreSample, Role as RoleLabel, Sources,
+            AdmissionSample, ForwardSample, GroupSample, LogStoreSample, ReadSample,
+            Role as RoleLabel, Sources,
         },
     },
     peer::stats::PeerStats,
     raft::group::Role,
+    read::forward::MAX_FORWARDED,
 };
+
+/// A probe that takes longer is as bad as none for who asks whether a replica is fresh: well below
+/// what load balancers wait for an answer.
+const CHECK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// See the module.
 pub(super) struct Vitals {
@@ -35,6 +41,8 @@ pub(super) struct Vitals {
     gate: Gate,
     /// Older contact than this is none.
     max_contact_age: Duration,
+    /// A replica has to keep within its bound for this long before `/replica` says so.
+    probation: Duration,
 }
 
 impl Vitals {
@@ -48,6 +56,7 @@ impl Vitals {
             peer_stats: parts.peer_stats.clone(),
             gate: parts.gate.clone(),
             max_contact_age: election * 2,
+            probation: Duration::from_secs(parts.config.reads.probation_s),
         }
     }
 
@@ -78,6 +87,16 @@ impl Health for Vitals {
                 Some(NotReady { group: Some(parts.group.id), why })
             })
             .collect()
+    }
+
+    async fn lags(&self, bound: Duration) -> Vec<GroupLag> {
+        let checks = self.groups.iter().map(|parts| async {
+            let id = parts.group.id;
+            let freshener = self.context.sides(id).reader.freshener();
+            let lag = freshener.check(id, bound, CHECK_PATIENCE, self.probation).await;
+            GroupLag { group: id, now: lag.now, worst: lag.worst }
+        });
+        futures::future::join_all(checks).await
     }
 
     fn leaders(&self) -> Vec<GroupLeader> {
@@ -116,7 +135,14 @@ impl Sources for Vitals {
                     ("disk", store.approximate_disk_bytes()),
                     ("memtable", store.memtable_bytes()),
                 ];
-                GroupSample::of(parts.group.id, v, changes.load(Ordering::Relaxed), bytes)
+                let freshener = self.context.sides(parts.group.id).reader.freshener();
+                let reads = ReadSample {
+                    age: freshener.age(parts.group.id, v.applied_index),
+                    worst_age: freshener.worst_age(parts.group.id),
+                    probe: freshener.round_trip(parts.group.id),
+                };
+                let changes = changes.load(Ordering::Relaxed);
+                GroupSample::of(parts.group.id, v, changes, reads, bytes)
             })
             .collect()
     }
@@ -125,6 +151,15 @@ impl Sources for Vitals {
         AdmissionSample {
             in_flight_bytes: self.context.admission.in_flight_bytes(),
             limit_bytes: self.context.admission.limit_bytes(),
+        }
+    }
+
+    fn forward(&self) -> ForwardSample {
+        let limits = self.context.forwarder.limits();
+        ForwardSample {
+            in_flight: limits.in_flight() as u64,
+            limit: MAX_FORWARDED as u64,
+            breaker_open: limits.is_open(),
         }
     }
 

@@ -13,10 +13,14 @@ use crate::raft::types::NodeId;
 /// a node unready.
 pub const MAX_APPLY_LAG: u64 = 4096;
 
-/// What the probes ask. Called on the event loop: an implementation answers from memory.
+/// What the probes ask. Called on the event loop: an implementation answers from memory, and does
+/// not block.
 pub trait Health: Send + Sync + 'static {
     /// Why this node is not ready; empty when it is.
     fn not_ready(&self) -> Vec<NotReady>;
+    /// How far behind this replica is in each group. Asks for a proof where there is none that is
+    /// younger than `bound`, and waits for it, but not for long.
+    fn lags(&self, bound: Duration) -> impl Future<Output = Vec<GroupLag>> + Send;
     /// Who leads each group, as far as this node knows.
     fn leaders(&self) -> Vec<GroupLeader>;
 }
@@ -35,6 +39,52 @@ impl fmt::Display for NotReady {
         match self.group {
             Some(group) => write!(f, "group {}: {}", group.0, self.why),
             None => f.write_str(&self.why),
+        }
+    }
+}
+
+/// How far behind a replica is in a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupLag {
+    /// Which group.
+    pub group: GroupId,
+    /// Now; `None`: nothing was proven since the start.
+    pub now: Option<Duration>,
+    /// The worst that was found in the time of probation; `None`: it was unknown once.
+    pub worst: Option<Duration>,
+}
+
+impl GroupLag {
+    /// Is it within the bound now?
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn within(&self, bound: Duration) -> Result<(), String> {
+        match self.now {
+            Some(lag) if lag <= bound => Ok(()),
+            Some(lag) => Err(format!(
+                "is up to {} ms behind, more than {} ms",
+                lag.as_millis(),
+                bound.as_millis()
+            )),
+            None => Err("how far it is behind is unknown: nothing was proven yet".to_owned()),
+        }
+    }
+
+    /// Is it within the bound now, and was it whenever somebody looked in the time of probation?
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn proven(&self, bound: Duration) -> Result<(), String> {
+        self.within(bound)?;
+        match self.worst {
+            Some(worst) if worst <= bound => Ok(()),
+            Some(worst) => Err(format!(
+                "is on probation: it was up to {} ms behind a moment ago, more than {} ms",
+                worst.as_millis(),
+                bound.as_millis()
+            )),
+            None => Err("is on probation: it has just started".to_owned()),
         }
     }
 }
@@ -153,6 +203,36 @@ mod tests {
         ];
         for (name, facts, want) in cases {
             assert_eq!(assess(&facts, limit), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_replica_proves_itself_before_it_serves_again() {
+        let ms = Duration::from_millis;
+        let lag = |now, worst| GroupLag { group: GroupId(0), now, worst };
+        let no = |why: &str| Err(why.to_owned());
+        let cases = [
+            (lag(Some(ms(500)), Some(ms(500))), Ok(()), Ok(())),
+            (
+                lag(Some(ms(501)), Some(ms(501))),
+                no("is up to 501 ms behind, more than 500 ms"),
+                no("is up to 501 ms behind, more than 500 ms"),
+            ),
+            (
+                lag(Some(ms(20)), Some(ms(900))),
+                Ok(()),
+                no("is on probation: it was up to 900 ms behind a moment ago, more than 500 ms"),
+            ),
+            (lag(Some(ms(20)), None), Ok(()), no("is on probation: it has just started")),
+            (
+                lag(None, None),
+                no("how far it is behind is unknown: nothing was proven yet"),
+                no("how far it is behind is unknown: nothing was proven yet"),
+            ),
+        ];
+        for (lag, within, proven) in cases {
+            assert_eq!(lag.within(ms(500)), within, "{lag:?}");
+            assert_eq!(lag.proven(ms(500)), proven, "{lag:?}");
         }
     }
 }

@@ -14,13 +14,14 @@ use std::{
     time::Duration,
 };
 
-use quorate_state_machine::types::{GroupId, LogIndex, Term};
+use quorate_state_machine::types::{GroupId, LogIndex, LogPoint, Term};
 use tokio::sync::{Notify, watch};
 
 use super::{
     ReadFailure,
     freshness::{Freshness, Proof, Ticket},
     read_index::ReadIndexer,
+    worst::{MAX_WINDOW, Worst},
 };
 use crate::{
     clock::{BootInstant, Clock},
@@ -52,10 +53,43 @@ struct Slot {
     last_read: AtomicU64,
     /// The youngest moment that a read waits for a proof of, in microseconds on the boot clock.
     wanted: AtomicU64,
-    /// Counts probes that ended, one way or the other; the failure of the last one.
-    ended: watch::Sender<(u64, Option<ReadFailure>)>,
+    /// The probe that ended last, one way or the other.
+    ended: watch::Sender<Ended>,
     /// Round trip of the last probe that was confirmed, microseconds.
     round_trip: AtomicU64,
+    /// What an operator is told.
+    told: Mutex<Told>,
+}
+
+/// A probe that ended.
+#[derive(Default)]
+struct Ended {
+    /// When it left.
+    sent: BootInstant,
+    /// Why it proved nothing.
+    failure: Option<ReadFailure>,
+}
+
+/// What an operator is told about a group's evidence. Proves nothing to a reader.
+#[derive(Default)]
+struct Told {
+    /// Ages that answers stated.
+    ages: Worst,
+    /// How far behind the replica was when somebody checked; [`Duration::MAX`] where unknown.
+    lags: Worst,
+    /// The youngest moment whose visibility was ever proven. Unlike the evidence itself it outlives
+    /// a change of term: how far a replica is behind does not become unknown because its leader
+    /// changed.
+    visible_at: Option<BootInstant>,
+}
+
+/// How far behind a replica is, as somebody found who checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lag {
+    /// Now; `None`: nothing was proven since the start.
+    pub now: Option<Duration>,
+    /// The worst that any check found in the time of probation; `None`: it was unknown once.
+    pub worst: Option<Duration>,
 }
 
 struct Shared {
@@ -77,7 +111,7 @@ pub struct Freshener {
 pub enum Patience {
     /// Until the caller gives up.
     Wait,
-    /// For the first probe to end.
+    /// For a probe to fail, or for one that left after the question to end.
     OneProbe,
 }
 
@@ -96,8 +130,14 @@ impl Freshener {
             breaks_seen: AtomicU64::new(0),
             last_read: AtomicU64::new(0),
             wanted: AtomicU64::new(0),
-            ended: watch::Sender::new((0, None)),
+            ended: watch::Sender::new(Ended::default()),
             round_trip: AtomicU64::new(0),
+            told: Mutex::new({
+                let mut told = Told::default();
+                // A replica that has just started has to show first that it keeps up.
+                told.lags.observe(clock.boot(), Duration::MAX);
+                told
+            }),
         });
         let shared = Arc::new(Shared {
             slots: slots.collect(),
@@ -136,6 +176,67 @@ impl Freshener {
         tracker.age(self.now(), applied)
     }
 
+    /// To be called before a read index is asked for that [`Self::witness`] is to hear of.
+    #[must_use]
+    pub fn ticket(&self, group: GroupId) -> Ticket {
+        self.shared.slot(group).current().probe(self.now())
+    }
+
+    /// A quorum confirmed a read index that this node asked for, as the leader, after `ticket` was
+    /// made: as good as a probe.
+    pub fn witness(&self, group: GroupId, ticket: Ticket, at: LogPoint) {
+        let slot = self.shared.slot(group);
+        let applied = slot.group.watch_applied().borrow().index;
+        slot.learn(ticket, at.index, at.term, applied);
+        // Who waits for a proof may have got it: no probe will be sent for him then.
+        if slot.ended.receiver_count() > 0 {
+            slot.ended.send_replace(Ended { sent: ticket.sent(), failure: None });
+        }
+    }
+
+    /// An answer stated this age.
+    pub fn stated(&self, group: GroupId, age: Duration) {
+        let now = self.now();
+        self.shared.slot(group).told().ages.observe(now, age);
+    }
+
+    /// The worst age that an answer of the last minute stated; `None`: none stated one.
+    #[must_use]
+    pub fn worst_age(&self, group: GroupId) -> Option<Duration> {
+        self.shared.slot(group).told().ages.over(self.now(), MAX_WINDOW)
+    }
+
+    /// How far behind this replica is: asks for a proof younger than `bound` if there is none, and
+    /// gives it `patience` to come and to be applied. `probation` is the time that
+    /// [`Lag::worst`] looks back.
+    pub async fn check(
+        &self,
+        group: GroupId,
+        bound: Duration,
+        patience: Duration,
+        probation: Duration,
+    ) -> Lag {
+        self.touch(group);
+        let slot = self.shared.slot(group);
+        let young = async {
+            let moment = self.now().before(bound);
+            if let Ok(proof) = self.proof(group, moment, Patience::OneProbe).await {
+                slot.group.wait_applied(proof.index).await;
+            }
+        };
+        // Late or refused: what is known says it.
+        let _ = runtime::timeout(patience, young).await;
+        let applied = slot.group.watch_applied().borrow().index;
+        let visible = slot.current().visible_at(applied);
+        let now = self.now();
+        let mut told = slot.told();
+        told.visible_at = told.visible_at.max(visible);
+        let lag = told.visible_at.map(|moment| now.since(moment));
+        told.lags.observe(now, lag.unwrap_or(Duration::MAX));
+        let worst = told.lags.over(now, probation).filter(|worst| *worst < Duration::MAX);
+        Lag { now: lag, worst }
+    }
+
     /// Round trip of the last confirmed probe; `None` before the first.
     #[must_use]
     pub fn round_trip(&self, group: GroupId) -> Option<Duration> {
@@ -154,24 +255,25 @@ impl Freshener {
         patience: Patience,
     ) -> Result<Proof, ReadFailure> {
         let slot = self.shared.slot(group);
+        let asked = self.now();
         let mut ended = slot.ended.subscribe();
-        let mut attempts = 0;
+        let mut first = true;
         loop {
             ended.mark_unchanged();
             if let Some(proof) = slot.current().proof_since(moment) {
                 return Ok(proof);
             }
-            if attempts > 0
-                && patience == Patience::OneProbe
-                && let Some(failure) = ended.borrow().1.clone()
-            {
-                return Err(failure);
+            if patience == Patience::OneProbe && !first {
+                let ended = ended.borrow();
+                match &ended.failure {
+                    Some(failure) => return Err(failure.clone()),
+                    // It was confirmed, and what it proved was dropped at once.
+                    None if ended.sent >= asked => return Err(ReadFailure::NoQuorum),
+                    // It was on its way before: the next one is younger.
+                    None => {}
+                }
             }
-            // A probe may have been on its way that left before `moment`: the second one did not.
-            if attempts > 1 && patience == Patience::OneProbe {
-                return Err(ReadFailure::NoQuorum);
-            }
-            attempts += 1;
+            first = false;
             slot.wanted.fetch_max(micros(moment), Ordering::AcqRel);
             self.shared.wake.notify_one();
             if ended.changed().await.is_err() {
@@ -209,6 +311,20 @@ impl Slot {
         tracker
     }
 
+    fn told(&self) -> std::sync::MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn learn(&self, ticket: Ticket, index: LogIndex, term: Term, applied: LogIndex) {
+        let mut tracker = self.current();
+        tracker.confirm(ticket, index, term);
+        tracker.prune(applied);
+        let visible = tracker.visible_at(applied);
+        drop(tracker);
+        let mut told = self.told();
+        told.visible_at = told.visible_at.max(visible);
+    }
+
     /// When the next probe is due: `None` while nobody reads.
     fn due(&self, now: BootInstant) -> Option<Duration> {
         let now_ms = millis(now);
@@ -239,20 +355,14 @@ impl Slot {
         let failure = match answer {
             Ok((index, term)) => {
                 let applied = self.group.watch_applied().borrow().index;
-                let mut tracker = self.current();
-                tracker.confirm(ticket, index, term);
-                tracker.prune(applied);
-                drop(tracker);
+                self.learn(ticket, index, term, applied);
                 let us = now.since(ticket.sent()).as_micros().max(1) as u64;
                 self.round_trip.store(us, Ordering::Relaxed);
                 None
             }
             Err(failure) => Some(failure),
         };
-        self.ended.send_modify(|(count, last)| {
-            *count += 1;
-            *last = failure;
-        });
+        self.ended.send_replace(Ended { sent: ticket.sent(), failure });
     }
 }
 

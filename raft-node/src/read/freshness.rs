@@ -115,9 +115,15 @@ impl Freshness {
     /// *after* the data was read. `None`: unknown.
     #[must_use]
     pub fn age(&self, now: BootInstant, applied: LogIndex) -> Option<Duration> {
+        self.visible_at(applied).map(|moment| now.since(moment))
+    }
+
+    /// The youngest moment of which it is proven that everything acknowledged before is at or below
+    /// `applied`.
+    #[must_use]
+    pub fn visible_at(&self, applied: LogIndex) -> Option<BootInstant> {
         let satisfied = self.proofs.partition_point(|proof| proof.index <= applied);
-        let newest = self.proofs.get(satisfied.checked_sub(1)?)?;
-        Some(now.since(newest.sent))
+        Some(self.proofs.get(satisfied.checked_sub(1)?)?.sent)
     }
 
     /// When the probe of the newest proof left.

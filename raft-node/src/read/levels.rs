@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use quorate_state_machine::{
     rocks::ReadView,
-    types::{Incarnation, LogPoint},
+    types::{Incarnation, LogIndex, LogPoint, ReadLevel},
 };
 
 use super::{
@@ -18,6 +18,7 @@ use super::{
 use crate::{
     clock::BootInstant,
     raft::group::{Group, Role},
+    runtime,
 };
 
 /// How fresh an answer must be.
@@ -31,7 +32,36 @@ pub enum Level {
     Eventual,
 }
 
+/// For a replica that must not wait until its caller gives up: a proof that is there has to be
+/// applied within this. A follower learns what is committed with the next message of its leader,
+/// a heartbeat at the latest.
+const APPLY_PATIENCE: Duration = Duration::from_millis(500);
+
+impl From<ReadLevel> for Level {
+    fn from(level: ReadLevel) -> Self {
+        match level {
+            ReadLevel::Linearizable => Self::Linearizable,
+            ReadLevel::Bounded { max_staleness_ms } => {
+                Self::Bounded(Duration::from_millis(max_staleness_ms))
+            }
+            ReadLevel::Eventual => Self::Eventual,
+        }
+    }
+}
+
 impl Level {
+    /// The stricter of two: what satisfies it satisfies both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Linearizable, _) | (_, Self::Linearizable) => Self::Linearizable,
+            (Self::Bounded(a), Self::Bounded(b)) => Self::Bounded(a.min(b)),
+            (bounded @ Self::Bounded(_), Self::Eventual)
+            | (Self::Eventual, bounded @ Self::Bounded(_)) => bounded,
+            (Self::Eventual, Self::Eventual) => Self::Eventual,
+        }
+    }
+
     /// Name in metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -77,6 +107,8 @@ pub struct Ask {
     pub on_unmet: OnUnmet,
     /// When the read arrived.
     pub arrived: BootInstant,
+    /// Not even [`OnUnmet::ServeAndMark`] goes below it. [`Self::level`] is never below it.
+    pub floor: Level,
 }
 
 /// What proves the answer's freshness.
@@ -98,6 +130,8 @@ pub struct Served {
     pub applied: LogPoint,
     /// What proves it.
     pub evidence: Evidence,
+    /// The level that it satisfies: what was asked for, unless it is served in spite of that.
+    pub given: Level,
 }
 
 /// A group's reading side.
@@ -130,7 +164,9 @@ impl Reader {
     /// Upper bound on the age of what `served` shows, as of now. `None`: unknown.
     #[must_use]
     pub fn age(&self, served: &Served) -> Option<Duration> {
-        self.freshener.age(self.group.id, served.applied.index)
+        let age = self.freshener.age(self.group.id, served.applied.index)?;
+        self.freshener.stated(self.group.id, age);
+        Some(age)
     }
 
     /// A view as asked.
@@ -139,7 +175,7 @@ impl Reader {
     /// [`ReadFailure`].
     pub async fn view(&self, ask: &Ask) -> Result<Served, ReadFailure> {
         self.freshener.touch(self.group.id);
-        let evidence = self.evidence(ask).await?;
+        let (evidence, given) = self.satisfy(ask).await?;
         for point in &ask.at_least {
             self.reach(point, ask.arrived).await?;
         }
@@ -148,19 +184,32 @@ impl Reader {
         for point in &ask.at_least {
             check_history(&view, point)?;
         }
-        Ok(Served { view, applied, evidence })
+        Ok(Served { view, applied, evidence, given })
+    }
+
+    /// Evidence of the asked level, or of less where that is allowed; and which level it is.
+    async fn satisfy(&self, ask: &Ask) -> Result<(Evidence, Level), ReadFailure> {
+        match self.evidence(ask, ask.level).await {
+            Ok(evidence) => Ok((evidence, ask.level)),
+            Err(failure @ (ReadFailure::Stopped(_) | ReadFailure::Local(_))) => Err(failure),
+            Err(_) if ask.on_unmet == OnUnmet::ServeAndMark && ask.floor != ask.level => {
+                let evidence = self.evidence(ask, ask.floor).await?;
+                Ok((evidence, ask.floor))
+            }
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Gets what proves the level, and waits until it is applied.
-    async fn evidence(&self, ask: &Ask) -> Result<Evidence, ReadFailure> {
-        let moment = match ask.level {
+    async fn evidence(&self, ask: &Ask, level: Level) -> Result<Evidence, ReadFailure> {
+        let moment = match level {
             Level::Eventual => return Ok(Evidence::None),
             Level::Linearizable => ask.arrived,
             Level::Bounded(max) => ask.arrived.before(max),
         };
-        if ask.level == Level::Linearizable {
+        if level == Level::Linearizable {
             if self.group.vitals().role == Role::Leader {
-                match self.indexer.read_index().await {
+                match self.confirmed().await {
                     Ok(point) => {
                         self.applied(point.index).await?;
                         return Ok(Evidence::ReadIndex);
@@ -174,26 +223,48 @@ impl Reader {
                 return Err(ReadFailure::NotLeader(self.group.leader()));
             }
         }
-        let patience = match ask.on_unmet {
-            OnUnmet::Wait => Patience::Wait,
-            OnUnmet::Redirect | OnUnmet::Fail | OnUnmet::ServeAndMark => Patience::OneProbe,
-        };
-        match self.freshener.proof(self.group.id, moment, patience).await {
-            Ok(proof) => {
-                self.applied(proof.index).await?;
-                Ok(Evidence::Probe)
+        let proven = match ask.on_unmet {
+            OnUnmet::Wait => {
+                let proof = self.freshener.proof(self.group.id, moment, Patience::Wait).await?;
+                self.applied(proof.index).await.map(|()| true)
             }
-            Err(_) if ask.on_unmet == OnUnmet::ServeAndMark => Ok(Evidence::None),
-            Err(failure @ (ReadFailure::Stopped(_) | ReadFailure::Local(_))) => Err(failure),
-            Err(_) => Err(self.too_stale(ask)),
+            OnUnmet::Redirect | OnUnmet::Fail | OnUnmet::ServeAndMark => {
+                match self.freshener.proof(self.group.id, moment, Patience::OneProbe).await {
+                    Ok(proof) => self.applied_soon(proof.index).await,
+                    Err(failure @ (ReadFailure::Stopped(_) | ReadFailure::Local(_))) => {
+                        Err(failure)
+                    }
+                    Err(_) => Ok(false),
+                }
+            }
+        };
+        match proven? {
+            true => Ok(Evidence::Probe),
+            false => Err(self.too_stale(level)),
+        }
+    }
+
+    /// A read index of this node's own quorum. Tells the freshener, whose evidence it is, too.
+    async fn confirmed(&self) -> Result<LogPoint, ReadFailure> {
+        let ticket = self.freshener.ticket(self.group.id);
+        let point = self.indexer.read_index().await?;
+        self.freshener.witness(self.group.id, ticket, point);
+        Ok(point)
+    }
+
+    /// Waits a moment for `index`; `false` if it does not come.
+    async fn applied_soon(&self, index: LogIndex) -> Result<bool, ReadFailure> {
+        match runtime::timeout(APPLY_PATIENCE, self.applied(index)).await {
+            Ok(applied) => applied.map(|()| true),
+            Err(_) => Ok(false),
         }
     }
 
     /// The refusal of a level that can't be had, with what could have been offered.
-    fn too_stale(&self, ask: &Ask) -> ReadFailure {
+    fn too_stale(&self, level: Level) -> ReadFailure {
         let applied = self.group.watch_applied().borrow().index;
         ReadFailure::TooStale {
-            asked: match ask.level {
+            asked: match level {
                 Level::Bounded(max) => Some(max),
                 Level::Linearizable | Level::Eventual => None,
             },
@@ -202,10 +273,7 @@ impl Reader {
         }
     }
 
-    async fn applied(
-        &self,
-        index: quorate_state_machine::types::LogIndex,
-    ) -> Result<(), ReadFailure> {
+    async fn applied(&self, index: LogIndex) -> Result<(), ReadFailure> {
         if self.group.wait_applied(index).await {
             Ok(())
         } else {
@@ -257,4 +325,21 @@ fn check_history(view: &ReadView, point: &AtLeast) -> Result<(), ReadFailure> {
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stricter_of_two_levels() {
+        let bounded = |ms| Level::Bounded(Duration::from_millis(ms));
+        // From the strictest on.
+        let levels = [Level::Linearizable, bounded(0), bounded(5), bounded(9), Level::Eventual];
+        for (n, one) in levels.into_iter().enumerate() {
+            for (m, other) in levels.into_iter().enumerate() {
+                assert_eq!(one.and(other), levels[n.min(m)], "{one:?} and {other:?}");
+            }
+        }
+    }
 }

@@ -11,7 +11,7 @@ use quorate_state_machine::types::LogPoint;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::ReadFailure;
-use crate::{raft::group::Group, runtime};
+use crate::{observe::Metrics, raft::group::Group, runtime};
 
 /// Rounds under way at once. With one, a read that just missed a round waits for two; with two it
 /// waits little more than one, at twice the rounds under load.
@@ -31,9 +31,9 @@ pub struct ReadIndexer {
 impl ReadIndexer {
     /// Starts the task. A round that is not confirmed within `round_timeout` fails its reads.
     #[must_use]
-    pub fn start(group: Group, round_timeout: Duration) -> Self {
+    pub fn start(group: Group, round_timeout: Duration, metrics: Arc<Metrics>) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        runtime::spawn(run(group, round_timeout, waiting));
+        runtime::spawn(run(group, round_timeout, waiting, metrics));
         Self { queue }
     }
 
@@ -53,6 +53,7 @@ async fn run(
     group: Group,
     round_timeout: Duration,
     mut waiting: mpsc::Receiver<oneshot::Sender<Answer>>,
+    metrics: Arc<Metrics>,
 ) {
     let rounds = Arc::new(Semaphore::new(ROUNDS_IN_FLIGHT));
     loop {
@@ -63,6 +64,7 @@ async fn run(
         while let Ok(next) = waiting.try_recv() {
             readers.push(next);
         }
+        metrics.read_round(group.id, readers.len());
         let group = group.clone();
         runtime::spawn(async move {
             let answer = group.read_index(round_timeout).await.map_err(ReadFailure::from);

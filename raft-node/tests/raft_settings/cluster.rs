@@ -143,7 +143,7 @@ impl Cluster {
     pub async fn write(&mut self, id: NodeId, name: &str) -> Result<LogPoint, WriteFailure> {
         let mut entry = EntryBuilder::new();
         let log = LogName::new(name).expect("a name");
-        entry.push(&Command::CreateLog { name: log, if_absent: true });
+        entry.push(&Command::CreateLog { name: log, if_absent: true, read_level: None });
         let (answer, outcome) = oneshot::channel();
         let done = move |result| drop(answer.send(result));
         let gone = |_| WriteFailure::Stopped("no answer".to_owned());

@@ -5,6 +5,7 @@ use std::{
     net::TcpListener,
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
 
@@ -23,11 +24,26 @@ pub struct Cluster {
     children: Vec<Option<Child>>,
 }
 
+/// Ports that nobody listens on, below those that the system gives to outgoing connections: a node
+/// that is started, or started again, must find its own still free.
 fn free_ports(n: usize) -> Vec<u16> {
-    // All held at once, so that they differ.
-    let held: Vec<TcpListener> =
-        (0..n).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    held.iter().map(|l| l.local_addr().expect("bound").port()).collect()
+    const FIRST: u16 = 10_000;
+    const COUNT: u16 = 20_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Test programs that run at the same time begin in different places.
+    let start = (std::process::id() * 97 % u32::from(COUNT)) as u16;
+    let mut ports = Vec::with_capacity(n);
+    for _ in 0..COUNT {
+        if ports.len() == n {
+            return ports;
+        }
+        // Never one twice, so that the tests of this program leave each other alone.
+        let port = FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            ports.push(port);
+        }
+    }
+    panic!("no {n} free ports from {FIRST} on");
 }
 
 impl Cluster {
@@ -84,6 +100,46 @@ impl Cluster {
         let mut child = self.children[n].take().expect("the node runs");
         child.kill().expect("killing our own child");
         child.wait().expect("reaping our own child");
+    }
+
+    fn signal(&self, n: usize, signal: i32) {
+        let id = self.children[n].as_ref().expect("the node runs").id();
+        let id = libc::pid_t::try_from(id).expect("a process id");
+        // SAFETY: no memory is touched; the child is ours and not reaped yet.
+        assert_eq!(unsafe { libc::kill(id, signal) }, 0, "signalling our own child");
+    }
+
+    /// The process stops where it is; its sockets stay open.
+    pub fn pause(&self, n: usize) {
+        self.signal(n, libc::SIGSTOP);
+    }
+
+    /// And goes on.
+    pub fn resume(&self, n: usize) {
+        self.signal(n, libc::SIGCONT);
+    }
+
+    /// Status code and body of a GET at a node's HTTP address.
+    pub async fn get(&self, n: usize, path: &str) -> (u16, String) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", self.ports[n][2]))
+            .await
+            .expect("the node listens");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("answered");
+        let status = answer.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("headers end");
+        (status, body.to_owned())
+    }
+
+    /// A number of a node's metrics page; 0 while it has no such line.
+    pub async fn metric(&self, n: usize, series: &str) -> f64 {
+        let (status, page) = self.get(n, "/metrics").await;
+        assert_eq!(status, 200);
+        let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.parse().expect("a number"))
     }
 
     pub fn url(&self, n: usize) -> String {

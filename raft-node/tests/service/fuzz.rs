@@ -102,7 +102,8 @@ fn seeds() -> Vec<Bytes> {
         append.encode_to_vec(),
         wire::AppendStreamRequest { tag: 1, append: Some(append) }.encode_to_vec(),
         wire::AppendMultiRequest { parts: vec![part.clone(), part], ack: 1 }.encode_to_vec(),
-        CreateLogRequest { name: "fuzz".to_owned(), if_absent: true }.encode_to_vec(),
+        CreateLogRequest { name: "fuzz".to_owned(), if_absent: true, ..Default::default() }
+            .encode_to_vec(),
         wire::ReadRequest {
             log: "fuzz".to_owned(),
             to_offset: Some(9),
@@ -193,7 +194,11 @@ async fn every_rpc_survives_nonsense() {
     let leader = cluster.leader().await;
     cluster
         .logs(leader)
-        .create_log(CreateLogRequest { name: "fuzz".to_owned(), if_absent: true })
+        .create_log(CreateLogRequest {
+            name: "fuzz".to_owned(),
+            if_absent: true,
+            ..Default::default()
+        })
         .await
         .expect("a log");
     let before = cluster.memory_kb(leader);

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod fuzz;
+mod levels;
 
 use std::time::Duration;
 
@@ -47,7 +48,7 @@ async fn append(logs: &mut Logs, log: &str, values: &[&str]) -> AppendResponse {
 }
 
 async fn create(logs: &mut Logs, log: &str) -> u64 {
-    let request = CreateLogRequest { name: log.to_owned(), if_absent: false };
+    let request = CreateLogRequest { name: log.to_owned(), if_absent: false, ..Default::default() };
     logs.create_log(request)
         .await
         .expect("a new log")
@@ -117,7 +118,12 @@ async fn appends_and_their_conditions() {
     refused(append_if(logs, "a", &["x"], Default::default()).await, ErrorKind::LogNotFound);
     let incarnation = create(logs, "a").await;
     refused(
-        logs.create_log(CreateLogRequest { name: "a".to_owned(), if_absent: false }).await,
+        logs.create_log(CreateLogRequest {
+            name: "a".to_owned(),
+            if_absent: false,
+            ..Default::default()
+        })
+        .await,
         ErrorKind::LogExists,
     );
 
@@ -196,7 +202,9 @@ async fn bad_requests_name_what_is_wrong() {
     let logs = &mut cluster.logs(cluster.leader().await);
     create(logs, "a").await;
     let long = "n".repeat(300);
-    let name = logs.create_log(CreateLogRequest { name: long, if_absent: false }).await;
+    let name = logs
+        .create_log(CreateLogRequest { name: long, if_absent: false, ..Default::default() })
+        .await;
     assert_eq!(refused(name, ErrorKind::Invalid).limit, "log_name");
     let big = "v".repeat(2 << 20);
     let record = append_if(logs, "a", &[&big], Default::default()).await;
@@ -382,7 +390,8 @@ async fn several_groups() {
     let mut used = std::collections::BTreeSet::new();
     for n in 0..16 {
         let name = format!("log-{n}");
-        let request = CreateLogRequest { name: name.clone(), if_absent: true };
+        let request =
+            CreateLogRequest { name: name.clone(), if_absent: true, ..Default::default() };
         let mut at = 0;
         let info = loop {
             match cluster.logs(at).create_log(request.clone()).await {

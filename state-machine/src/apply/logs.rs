@@ -1,4 +1,4 @@
-//! The life of a log: create, delete, trim, fence.
+//! The life of a log: create, delete, trim, fence, change its default read level.
 
 use bytes::Bytes;
 
@@ -7,7 +7,7 @@ use crate::{
     keys,
     limits::{MAX_LOGS_PER_GROUP, MAX_MIN_EPOCH},
     outcome::{Accepted, Refused},
-    types::{Incarnation, Offset, WriterEpoch},
+    types::{Incarnation, Offset, ReadLevel, WriterEpoch},
     values::LogMeta,
     view::{View, ViewError},
 };
@@ -20,6 +20,7 @@ pub(super) fn create<V: View>(
     context: Context,
     name: &str,
     if_absent: bool,
+    read_level: Option<ReadLevel>,
 ) -> Result<Done, ViewError> {
     if let Some(log) = session.log(name)?.cloned() {
         let description = log.describe(owned(name));
@@ -38,7 +39,8 @@ pub(super) fn create<V: View>(
         return Ok(Done::refused(None, refused));
     }
     let incarnation = Incarnation(index << POSITION_BITS | u64::from(context.position));
-    let log = LogMeta::new(incarnation, session.group.log_time);
+    let mut log = LogMeta::new(incarnation, session.group.log_time);
+    log.read_level = read_level;
     session.group.logs += 1;
     session.set_row(keys::name(incarnation), Some(Bytes::copy_from_slice(name.as_bytes())));
     session.set_log(name, Some(log.clone()));
@@ -150,5 +152,23 @@ pub(super) fn fence<V: View>(
     log.writer_epoch = Some(WriterEpoch(epoch));
     session.set_log(name, Some(log.clone()));
     let accepted = Accepted::Fenced(log.incarnation, WriterEpoch(epoch));
+    Ok(Done::accepted(Some(&log), accepted))
+}
+
+pub(super) fn set_read_level<V: View>(
+    session: &mut Session<'_, V>,
+    name: &str,
+    read_level: Option<ReadLevel>,
+    incarnation: Option<Incarnation>,
+) -> Result<Done, ViewError> {
+    let mut log = match find(session, name, incarnation)? {
+        Ok(log) => log,
+        Err(done) => return Ok(done),
+    };
+    if log.read_level != read_level {
+        log.read_level = read_level;
+        session.set_log(name, Some(log.clone()));
+    }
+    let accepted = Accepted::ReadLevelSet(log.describe(owned(name)));
     Ok(Done::accepted(Some(&log), accepted))
 }

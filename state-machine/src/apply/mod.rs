@@ -180,8 +180,8 @@ fn run<V: View>(
 ) -> Result<Done, ViewError> {
     match *command {
         CommandView::Append(ref parts) => append::append(session, context, parts),
-        CommandView::CreateLog { name, if_absent } => {
-            logs::create(session, context, name, if_absent)
+        CommandView::CreateLog { name, if_absent, read_level } => {
+            logs::create(session, context, name, if_absent, read_level)
         }
         CommandView::DeleteLog { name, incarnation } => logs::delete(session, name, incarnation),
         CommandView::TrimLog { name, before, incarnation } => {
@@ -189,6 +189,9 @@ fn run<V: View>(
         }
         CommandView::Fence { name, min_epoch, incarnation } => {
             logs::fence(session, name, min_epoch, incarnation)
+        }
+        CommandView::SetReadLevel { name, read_level, incarnation } => {
+            logs::set_read_level(session, name, read_level, incarnation)
         }
         CommandView::MarkDigest => {
             session.mark(context.at.index)?;

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use super::{FORMAT_VERSION, HEADER_BYTES, kind, part::PartHeader};
+use super::{FORMAT_VERSION, HEADER_BYTES, creation, kind, part::PartHeader};
 use crate::{
-    codec::{option_len, put_option},
+    codec::{option_len, put_option, put_read_level, read_level_len},
     command::{AppendPart, Command},
     limits::MAX_ENTRY_COMMANDS,
     types::{LogName, TimestampMs},
@@ -79,7 +79,9 @@ impl Command {
     pub fn encoded_len(&self) -> usize {
         let content = match self {
             Command::Append(parts) => 1 + parts.iter().map(part_len).sum::<usize>(),
-            Command::CreateLog { name, .. } => name_len(name) + 1,
+            Command::CreateLog { name, read_level, .. } => {
+                name_len(name) + 1 + read_level.map_or(0, |level| read_level_len(Some(level)))
+            }
             Command::DeleteLog { name, incarnation } => {
                 name_len(name) + option_len(incarnation.map(|i| i.0))
             }
@@ -90,6 +92,9 @@ impl Command {
                 name_len(name)
                     + option_len(min_epoch.map(|e| e.0))
                     + option_len(incarnation.map(|i| i.0))
+            }
+            Command::SetReadLevel { name, read_level, incarnation } => {
+                name_len(name) + read_level_len(*read_level) + option_len(incarnation.map(|i| i.0))
             }
             Command::MarkDigest => 0,
         };
@@ -126,10 +131,15 @@ fn put_command(out: &mut Vec<u8>, command: &Command) {
             out.push(count.expect("an append has 1 to 255 parts"));
             parts.iter().for_each(|part| put_part(out, part));
         }
-        Command::CreateLog { name, if_absent } => {
+        Command::CreateLog { name, if_absent, read_level } => {
             out.push(kind::CREATE);
             put_name(out, name);
-            out.push(u8::from(*if_absent));
+            let absent = if *if_absent { creation::IF_ABSENT } else { 0 };
+            let level = if read_level.is_some() { creation::READ_LEVEL } else { 0 };
+            out.push(absent | level);
+            if read_level.is_some() {
+                put_read_level(out, *read_level);
+            }
         }
         Command::DeleteLog { name, incarnation } => {
             out.push(kind::DELETE);
@@ -146,6 +156,12 @@ fn put_command(out: &mut Vec<u8>, command: &Command) {
             out.push(kind::FENCE);
             put_name(out, name);
             put_option(out, min_epoch.map(|e| e.0));
+            put_option(out, incarnation.map(|i| i.0));
+        }
+        Command::SetReadLevel { name, read_level, incarnation } => {
+            out.push(kind::READ_LEVEL);
+            put_name(out, name);
+            put_read_level(out, *read_level);
             put_option(out, incarnation.map(|i| i.0));
         }
         Command::MarkDigest => out.push(kind::MARK),

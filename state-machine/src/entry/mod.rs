@@ -40,6 +40,13 @@ pub const ENTRY_OVERHEAD: usize = HEADER_BYTES + 4 + 1 + 1;
 pub const MAX_PART_OVERHEAD: usize =
     1 + crate::limits::MAX_LOG_NAME_BYTES + 4 + MAX_PART_HEADER_BYTES;
 
+/// What a creation says besides the name. Other bits are of no build yet.
+mod creation {
+    pub const IF_ABSENT: u8 = 1;
+    /// A read level follows.
+    pub const READ_LEVEL: u8 = 2;
+}
+
 /// The kinds of commands. Numbers are never reused.
 mod kind {
     pub const APPEND: u8 = 1;
@@ -48,4 +55,5 @@ mod kind {
     pub const TRIM: u8 = 4;
     pub const FENCE: u8 = 5;
     pub const MARK: u8 = 6;
+    pub const READ_LEVEL: u8 = 7;
 }

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 
-use super::{FORMAT_VERSION, kind, part::PartHeader};
+use super::{FORMAT_VERSION, creation, kind, part::PartHeader};
 use crate::{
     codec::{Input, Malformed},
     command::{AppendPart, Command},
     limits::check_log_name,
-    types::{Batch, Incarnation, LogName, Offset, TimestampMs, WriterEpoch},
+    types::{Batch, Incarnation, LogName, Offset, ReadLevel, TimestampMs, WriterEpoch},
 };
 
 /// Why an entry as a whole can't be decoded.
@@ -126,6 +126,8 @@ pub enum CommandView<'a> {
         name: &'a str,
         /// Answer with the existing log instead of refusing.
         if_absent: bool,
+        /// Of its readers.
+        read_level: Option<ReadLevel>,
     },
     /// See [`Command::DeleteLog`].
     DeleteLog {
@@ -149,6 +151,15 @@ pub enum CommandView<'a> {
         name: &'a str,
         /// The new epoch is at least this.
         min_epoch: Option<WriterEpoch>,
+        /// Refuse if the name belongs to another incarnation.
+        incarnation: Option<Incarnation>,
+    },
+    /// See [`Command::SetReadLevel`].
+    SetReadLevel {
+        /// Name.
+        name: &'a str,
+        /// `None`: back to the cluster's default.
+        read_level: Option<ReadLevel>,
         /// Refuse if the name belongs to another incarnation.
         incarnation: Option<Incarnation>,
     },
@@ -212,8 +223,8 @@ impl CommandView<'_> {
             Self::Append(ref parts) => {
                 Command::Append(parts.iter().map(PartView::to_owned).collect())
             }
-            Self::CreateLog { name, if_absent } => {
-                Command::CreateLog { name: owned(name), if_absent }
+            Self::CreateLog { name, if_absent, read_level } => {
+                Command::CreateLog { name: owned(name), if_absent, read_level }
             }
             Self::DeleteLog { name, incarnation } => {
                 Command::DeleteLog { name: owned(name), incarnation }
@@ -223,6 +234,9 @@ impl CommandView<'_> {
             }
             Self::Fence { name, min_epoch, incarnation } => {
                 Command::Fence { name: owned(name), min_epoch, incarnation }
+            }
+            Self::SetReadLevel { name, read_level, incarnation } => {
+                Command::SetReadLevel { name: owned(name), read_level, incarnation }
             }
             Self::MarkDigest => Command::MarkDigest,
         }
@@ -240,14 +254,20 @@ fn command<'a>(entry: &'a Bytes, content: &'a [u8]) -> Result<CommandView<'a>, M
             let parts = (0..count).map(|_| part(entry, &mut input)).collect::<Result<_, _>>()?;
             CommandView::Append(parts)
         }
-        kind::CREATE => CommandView::CreateLog {
-            name: name(&mut input)?,
-            if_absent: match input.u8()? {
-                0 => false,
-                1 => true,
-                _ => return Err(Malformed("a creation option this build does not know")),
-            },
-        },
+        kind::CREATE => {
+            let name = name(&mut input)?;
+            let options = input.u8()?;
+            if options & !(creation::IF_ABSENT | creation::READ_LEVEL) != 0 {
+                return Err(Malformed("a creation option this build does not know"));
+            }
+            let read_level = match options & creation::READ_LEVEL {
+                0 => None,
+                // Said to be there, so it must be: one way to write each command.
+                _ => Some(input.read_level()?.ok_or(Malformed("no read level"))?),
+            };
+            let if_absent = options & creation::IF_ABSENT != 0;
+            CommandView::CreateLog { name, if_absent, read_level }
+        }
         kind::DELETE => CommandView::DeleteLog {
             name: name(&mut input)?,
             incarnation: input.option()?.map(Incarnation),
@@ -260,6 +280,11 @@ fn command<'a>(entry: &'a Bytes, content: &'a [u8]) -> Result<CommandView<'a>, M
         kind::FENCE => CommandView::Fence {
             name: name(&mut input)?,
             min_epoch: input.option()?.map(WriterEpoch),
+            incarnation: input.option()?.map(Incarnation),
+        },
+        kind::READ_LEVEL => CommandView::SetReadLevel {
+            name: name(&mut input)?,
+            read_level: input.read_level()?,
             incarnation: input.option()?.map(Incarnation),
         },
         kind::MARK => CommandView::MarkDigest,

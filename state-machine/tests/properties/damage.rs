@@ -14,7 +14,8 @@ use quorate_state_machine::{
     memory::Memory,
     outcome::{Outcome, Refused},
     types::{
-        Batch, Digest, Incarnation, LogIndex, LogName, LogPoint, Offset, TimestampMs, WriterEpoch,
+        Batch, Digest, Incarnation, LogIndex, LogName, LogPoint, Offset, ReadLevel, TimestampMs,
+        WriterEpoch,
     },
     values::{DigestMark, GroupMeta, LogMeta, MarkedLog},
     view::{Write, Writes},
@@ -201,6 +202,7 @@ fn stored() -> Vec<Vec<u8>> {
         trimmed_bytes: 50,
         producers: 1,
         digest: Digest([2; 16]),
+        read_level: Some(ReadLevel::Bounded { max_staleness_ms: 300 }),
     };
     let mut rows = vec![
         group.encode(),

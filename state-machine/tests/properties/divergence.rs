@@ -9,7 +9,7 @@ use quorate_state_machine::{
     keys::{self, Key},
     memory::Memory,
     types::{
-        Batch, Digest, LogIndex, LogName, LogPoint, Offset, ProducerId, Sequence, Term,
+        Batch, Digest, LogIndex, LogName, LogPoint, Offset, ProducerId, ReadLevel, Sequence, Term,
         TimestampMs, WriterEpoch,
     },
     values::{GroupMeta, LogMeta},
@@ -48,7 +48,7 @@ fn apply(memory: &mut Memory, commands: &[Command]) {
 /// A fenced log with two appends of one producer.
 fn sound() -> Memory {
     let mut memory = Memory::new();
-    apply(&mut memory, &[Command::CreateLog { name: name(), if_absent: false }]);
+    apply(&mut memory, &[Command::CreateLog { name: name(), if_absent: false, read_level: None }]);
     let fence = Command::Fence { name: name(), min_epoch: None, incarnation: None };
     apply(&mut memory, &[fence, append("first", 0), append("second", 1)]);
     memory
@@ -76,7 +76,7 @@ fn found(one: &Memory, other: &Memory, commands: &[Command]) -> bool {
 
 #[test]
 fn every_field_of_a_log() {
-    let changes: [(&str, fn(&mut LogMeta)); 10] = [
+    let changes: [(&str, fn(&mut LogMeta)); 11] = [
         ("incarnation", |log| log.incarnation.0 += 1),
         ("start offset", |log| log.start_offset.0 += 1),
         ("next offset", |log| log.next_offset.0 += 1),
@@ -87,6 +87,7 @@ fn every_field_of_a_log() {
         ("trimmed bytes", |log| log.trimmed_bytes += 1),
         ("producers", |log| log.producers += 1),
         ("digest", |log| log.digest = Digest([9; 16])),
+        ("read level", |log| log.read_level = Some(ReadLevel::Eventual)),
     ];
     let sound = sound();
     for (what, change) in changes {
@@ -109,7 +110,7 @@ fn a_log_that_is_missing_or_too_many() {
     missing.write(Writes(vec![Write::Delete(keys::log("a"))]));
     for command in [
         append("third", 2),
-        Command::CreateLog { name: name(), if_absent: true },
+        Command::CreateLog { name: name(), if_absent: true, read_level: None },
         Command::DeleteLog { name: name(), incarnation: None },
         Command::TrimLog { name: name(), before: Offset(0), incarnation: None },
     ] {

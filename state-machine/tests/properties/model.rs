@@ -8,8 +8,8 @@ use quorate_state_machine::{
     command::{AppendPart, Command},
     outcome::{Accepted, Appended, LogDescription, Outcome, Refused},
     types::{
-        Batch, Incarnation, LogIndex, LogName, LogPoint, Offset, ProducerId, Sequence, TimestampMs,
-        WriterEpoch,
+        Batch, Incarnation, LogIndex, LogName, LogPoint, Offset, ProducerId, ReadLevel, Sequence,
+        TimestampMs, WriterEpoch,
     },
 };
 
@@ -35,6 +35,7 @@ pub struct Log {
     pub records: Vec<Record>,
     pub batches: Vec<Stored>,
     pub producers: BTreeMap<ProducerId, Producer>,
+    pub read_level: Option<ReadLevel>,
 }
 
 #[derive(Clone)]
@@ -83,6 +84,7 @@ impl Log {
             last_timestamp: TimestampMs(self.last_timestamp()),
             stored_bytes: kept.map(|b| b.batch.bytes.len() as u64).sum(),
             producers: self.producers.len() as u64,
+            read_level: self.read_level,
         }
     }
 }
@@ -115,9 +117,9 @@ impl Model {
     ) -> Outcome {
         let (about, result) = match command {
             Command::Append(parts) => self.append(timestamp, parts),
-            Command::CreateLog { name, if_absent } => {
+            Command::CreateLog { name, if_absent, read_level } => {
                 let incarnation = Incarnation((at.index.0 << 16) + position as u64);
-                (Some(name.clone()), self.create(name, *if_absent, incarnation))
+                (Some(name.clone()), self.create(name, *if_absent, *read_level, incarnation))
             }
             Command::DeleteLog { name, incarnation } => {
                 (Some(name.clone()), self.delete(name, *incarnation))
@@ -127,6 +129,9 @@ impl Model {
             }
             Command::Fence { name, min_epoch, incarnation } => {
                 (Some(name.clone()), self.fence(name, *min_epoch, *incarnation))
+            }
+            Command::SetReadLevel { name, read_level, incarnation } => {
+                (Some(name.clone()), self.set_read_level(name, *read_level, *incarnation))
             }
             Command::MarkDigest => {
                 if self.marks.last() != Some(&at.index) {
@@ -148,6 +153,7 @@ impl Model {
         &mut self,
         name: &LogName,
         if_absent: bool,
+        read_level: Option<ReadLevel>,
         incarnation: Incarnation,
     ) -> Result<Accepted, Refused> {
         if let Some(log) = self.logs.get(name) {
@@ -166,6 +172,7 @@ impl Model {
             records: Vec::new(),
             batches: Vec::new(),
             producers: BTreeMap::new(),
+            read_level,
         };
         let description = log.describe(name);
         self.logs.insert(name.clone(), log);
@@ -224,6 +231,17 @@ impl Model {
         let epoch = WriterEpoch(candidates.into_iter().max().expect("three"));
         log.epoch = Some(epoch);
         Ok(Accepted::Fenced(log.incarnation, epoch))
+    }
+
+    fn set_read_level(
+        &mut self,
+        name: &LogName,
+        read_level: Option<ReadLevel>,
+        incarnation: Option<Incarnation>,
+    ) -> Result<Accepted, Refused> {
+        let log = self.find(name, incarnation)?;
+        log.read_level = read_level;
+        Ok(Accepted::ReadLevelSet(log.describe(name)))
     }
 
     fn append(&mut self, timestamp: u64, parts: &[AppendPart]) -> Decided {

@@ -7,7 +7,7 @@ use quorate_state_machine::{
     command::Command,
     memory::Memory,
     outcome::Outcome,
-    types::{Digest, Incarnation, LogName, Offset, ProducerId, Sequence, WriterEpoch},
+    types::{Digest, Incarnation, LogName, Offset, ProducerId, ReadLevel, Sequence, WriterEpoch},
 };
 
 use super::stream::{Resolved, Resolver, entries, pack};
@@ -34,6 +34,17 @@ fn items(resolved: &[Resolved]) -> Vec<ApplyItem> {
     resolved.iter().map(|resolved| resolved.item.clone()).collect()
 }
 
+fn other_level(level: Option<ReadLevel>) -> Option<ReadLevel> {
+    match level {
+        Some(ReadLevel::Bounded { max_staleness_ms }) => {
+            Some(ReadLevel::Bounded { max_staleness_ms: max_staleness_ms ^ 1 })
+        }
+        Some(ReadLevel::Linearizable) => Some(ReadLevel::Eventual),
+        Some(ReadLevel::Eventual) => None,
+        None => Some(ReadLevel::Linearizable),
+    }
+}
+
 /// A command with one thing changed.
 fn changed(command: &Command, choice: usize) -> Command {
     let other = |name: &LogName| {
@@ -46,11 +57,18 @@ fn changed(command: &Command, choice: usize) -> Command {
             command = Command::CreateLog {
                 name: LogName::new("new").expect("a valid name"),
                 if_absent: false,
+                read_level: None,
             }
         }
-        Command::CreateLog { name, if_absent } => match choice % 2 {
+        Command::CreateLog { name, if_absent, read_level } => match choice % 3 {
             0 => *name = other(name),
-            _ => *if_absent = !*if_absent,
+            1 => *if_absent = !*if_absent,
+            _ => *read_level = other_level(*read_level),
+        },
+        Command::SetReadLevel { name, read_level, incarnation } => match choice % 3 {
+            0 => *name = other(name),
+            1 => *read_level = other_level(*read_level),
+            _ => *incarnation = Some(Incarnation(incarnation.map_or(0, |i| flip(i.0)))),
         },
         Command::DeleteLog { name, incarnation } => match choice % 2 {
             0 => *name = other(name),

@@ -11,8 +11,8 @@ use quorate_state_machine::{
     entry::EntryBuilder,
     outcome::Outcome,
     types::{
-        Batch, Incarnation, LogName, LogPoint, Offset, ProducerId, Sequence, TimestampMs,
-        WriterEpoch,
+        Batch, Incarnation, LogName, LogPoint, Offset, ProducerId, ReadLevel, Sequence,
+        TimestampMs, WriterEpoch,
     },
 };
 
@@ -39,6 +39,11 @@ pub enum Intent {
     Fence {
         log: u8,
         min: Option<u64>,
+        incarnation: Which,
+    },
+    SetReadLevel {
+        log: u8,
+        level: Option<u64>,
         incarnation: Which,
     },
     Mark,
@@ -155,6 +160,9 @@ fn intent() -> impl Strategy<Value = Intent> {
             .prop_map(|(log, percent, incarnation)| Intent::Trim { log, percent, incarnation }),
         2 => (log.clone(), option::weighted(0.3, 0..20_u64), which())
             .prop_map(|(log, min, incarnation)| Intent::Fence { log, min, incarnation }),
+        1 => (log.clone(), option::of(0..3_u64), which()).prop_map(|(log, level, incarnation)| {
+            Intent::SetReadLevel { log, level, incarnation }
+        }),
         1 => Just(Intent::Mark),
         12 => part().prop_map(|part| Intent::Append(vec![part])),
         4 => vec(part(), 2..4).prop_map(Intent::Append),
@@ -262,8 +270,15 @@ impl Resolver {
     fn commands(&mut self, intent: &Intent) -> Vec<Command> {
         let command = match intent {
             Intent::Create { log, if_absent } => {
-                Command::CreateLog { name: name(*log), if_absent: *if_absent }
+                // Every second log starts with a level of its own.
+                let read_level = (*log % 2 == 1).then_some(ReadLevel::Eventual);
+                Command::CreateLog { name: name(*log), if_absent: *if_absent, read_level }
             }
+            Intent::SetReadLevel { log, level, incarnation } => Command::SetReadLevel {
+                name: name(*log),
+                read_level: level.map(|ms| ReadLevel::Bounded { max_staleness_ms: ms }),
+                incarnation: self.incarnation(*log, *incarnation),
+            },
             Intent::Delete { log, incarnation } => Command::DeleteLog {
                 name: name(*log),
                 incarnation: self.incarnation(*log, *incarnation),

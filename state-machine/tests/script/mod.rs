@@ -15,9 +15,10 @@
 //! Commands:
 //!
 //! ```text
-//! create NAME [absent]
+//! create NAME [absent] [level=LEVEL]
 //! delete NAME [inc=I]
 //! trim NAME OFFSET [inc=I]
+//! level NAME LEVEL [inc=I]    LEVEL is none, linearizable, eventual, or a bound in milliseconds
 //! fence NAME [min=N] [inc=I]
 //! mark
 //! append NAME RECORD... [offset=N] [epoch=N] [from=PRODUCER:N] [inc=I] [count=N] [+ NAME ...]

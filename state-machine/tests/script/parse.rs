@@ -5,7 +5,7 @@ use std::ops::Range;
 use quorate_state_machine::{
     batch::{RecordRef, encode},
     command::{AppendPart, Command},
-    types::{Batch, Incarnation, LogName, Offset, ProducerId, Sequence, WriterEpoch},
+    types::{Batch, Incarnation, LogName, Offset, ProducerId, ReadLevel, Sequence, WriterEpoch},
 };
 
 /// One line.
@@ -79,7 +79,16 @@ fn command(text: &str) -> Command {
     let name = || name(words.get(1).unwrap_or_else(|| panic!("no name in {text:?}")));
     let inc = option("inc").map(incarnation);
     match words[0] {
-        "create" => Command::CreateLog { name: name(), if_absent: words.contains(&"absent") },
+        "create" => Command::CreateLog {
+            name: name(),
+            if_absent: words.contains(&"absent"),
+            read_level: option("level").and_then(read_level),
+        },
+        "level" => Command::SetReadLevel {
+            name: name(),
+            read_level: read_level(words[2]),
+            incarnation: inc,
+        },
         "delete" => Command::DeleteLog { name: name(), incarnation: inc },
         "trim" => {
             Command::TrimLog { name: name(), before: Offset(number(words[2])), incarnation: inc }
@@ -123,6 +132,15 @@ pub fn option<'a>(words: &[&'a str], key: &str) -> Option<&'a str> {
 
 pub fn name(text: &str) -> LogName {
     LogName::new(text).expect("a script uses valid names")
+}
+
+fn read_level(text: &str) -> Option<ReadLevel> {
+    match text {
+        "none" => None,
+        "linearizable" => Some(ReadLevel::Linearizable),
+        "eventual" => Some(ReadLevel::Eventual),
+        ms => Some(ReadLevel::Bounded { max_staleness_ms: number(ms) }),
+    }
 }
 
 /// The name, padded to 16 bytes.

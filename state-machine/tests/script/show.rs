@@ -7,7 +7,7 @@ use quorate_state_machine::{
     memory::Memory,
     outcome::{Accepted, Appended, LogDescription, Outcome},
     read::{Reader, StoredBatch},
-    types::{Incarnation, LogIndex, Offset, ProducerId, TimestampMs},
+    types::{Incarnation, LogIndex, Offset, ProducerId, ReadLevel, TimestampMs},
 };
 
 use super::parse::{name, number, option, range};
@@ -35,6 +35,7 @@ pub fn outcome(outcome: &Outcome) -> String {
         Ok(Accepted::Deleted(i)) => format!("Deleted {}", incarnation(*i)),
         Ok(Accepted::Trimmed(i, start)) => format!("Trimmed {} to {start}", incarnation(*i)),
         Ok(Accepted::Fenced(i, epoch)) => format!("Fenced {} at {epoch}", incarnation(*i)),
+        Ok(Accepted::ReadLevelSet(log)) => format!("ReadLevelSet {}", description(log)),
         Ok(Accepted::Marked(index)) => format!("Marked {index}"),
         Err(refused) => format!("{}: {refused}", kind(outcome)),
     };
@@ -53,8 +54,13 @@ fn incarnation(incarnation: Incarnation) -> String {
 
 fn description(log: &LogDescription) -> String {
     let epoch = log.writer_epoch.map_or("-".to_owned(), |e| e.to_string());
+    let level = match log.read_level {
+        None => String::new(),
+        Some(ReadLevel::Bounded { max_staleness_ms }) => format!(" level {max_staleness_ms} ms"),
+        Some(level) => format!(" level {level:?}"),
+    };
     format!(
-        "{} {} {}..{} epoch {epoch} created @{} last @{} bytes {} producers {}",
+        "{} {} {}..{} epoch {epoch} created @{} last @{} bytes {} producers {}{level}",
         log.name,
         incarnation(log.incarnation),
         log.start_offset,

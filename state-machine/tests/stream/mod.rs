@@ -46,7 +46,7 @@ pub fn produce(log: &str, producer: u8, sequence: u64, batch: Batch) -> Command 
 }
 
 pub fn create(log: &str) -> Command {
-    Command::CreateLog { name: name(log), if_absent: true }
+    Command::CreateLog { name: name(log), if_absent: true, read_level: None }
 }
 
 pub fn delete(log: &str) -> Command {

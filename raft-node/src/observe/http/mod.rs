@@ -5,6 +5,8 @@
 //! | `GET /metrics` | OpenMetrics text |
 //! | `GET /livez` | 200: the event loop answers |
 //! | `GET /readyz` | 200 if every group is ready by evidence ([`Health`]), else 503; one line a reason |
+//! | `GET /readyz?max_lag=500ms` | the same, but 503 as well if this replica is further behind in any group |
+//! | `GET /replica?max_lag=500ms` | 200 if this replica is within the bound (10 s by default) in every group and has been for a while, else 503; one line a reason |
 //! | `GET /leader` | 200, who leads each group (JSON) |
 //! | `GET /leader?local=1` | the same, but 503 unless this node leads every group |
 //!
@@ -27,13 +29,19 @@ use serde::{Deserialize, Serialize};
 use tokio::{net::TcpListener, sync::Semaphore};
 
 use super::{
-    health::{GroupLeader, Health},
+    health::{GroupLeader, Health, NotReady},
     metrics::{Metrics, scrape, sources::Sources},
 };
 use crate::runtime;
 
 /// A scrape that takes longer is no use to the scraper (Prometheus waits 10 s by default).
 const SCRAPE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Bound of `/replica` when none is asked for.
+const DEFAULT_MAX_LAG: Duration = Duration::from_secs(10);
+
+/// Bound of the ages in a scrape: a proof younger than this is as good as a new one.
+const SCRAPE_AGE: Duration = Duration::from_millis(100);
 
 struct App<V> {
     metrics: Arc<Metrics>,
@@ -65,6 +73,7 @@ pub async fn serve<V: Health + Sources>(
         .route("/metrics", get(metrics_page::<V>))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz::<V>))
+        .route("/replica", get(replica::<V>))
         .route("/leader", get(leader::<V>))
         .with_state(App { metrics, vitals, scraping: Arc::new(Semaphore::new(1)) });
     server::serve(listener, router, stopped).await;
@@ -73,6 +82,8 @@ pub async fn serve<V: Health + Sources>(
 async fn metrics_page<V: Health + Sources>(State(app): State<App<V>>) -> Response {
     let scrape = async {
         let permit = app.scraping.acquire_owned().await;
+        // Nobody may have read for long, and then no age is known that means anything.
+        app.vitals.lags(SCRAPE_AGE).await;
         runtime::blocking(move || {
             // Held by the work itself: when the wait below gives up, the next scrape still comes
             // after this one.
@@ -91,13 +102,63 @@ async fn metrics_page<V: Health + Sources>(State(app): State<App<V>>) -> Respons
     }
 }
 
-async fn readyz<V: Health>(State(app): State<App<V>>) -> Response {
-    let reasons = app.vitals.not_ready();
+#[derive(Deserialize)]
+struct LagQuery {
+    max_lag: Option<String>,
+}
+
+impl LagQuery {
+    /// The bound that was asked for: `500ms`, `2s`, or a number of milliseconds.
+    fn bound(&self) -> Result<Option<Duration>, (StatusCode, &'static str)> {
+        const WRONG: &str = "max_lag is a time, like 500ms or 2s\n";
+        let Some(text) = self.max_lag.as_deref() else { return Ok(None) };
+        let (digits, unit_ms) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
+            (Some(digits), _) => (digits, 1),
+            (None, Some(digits)) => (digits, 1_000),
+            (None, None) => (text, 1),
+        };
+        let number = digits.parse::<u32>().map_err(|_| (StatusCode::BAD_REQUEST, WRONG))?;
+        Ok(Some(Duration::from_millis(u64::from(number) * unit_ms)))
+    }
+}
+
+fn verdict(good: &'static str, reasons: &[NotReady]) -> Response {
     if reasons.is_empty() {
-        return "ready\n".into_response();
+        return good.into_response();
     }
     let body: String = reasons.iter().map(|reason| format!("{reason}\n")).collect();
     (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
+}
+
+async fn readyz<V: Health>(State(app): State<App<V>>, Query(query): Query<LagQuery>) -> Response {
+    let bound = match query.bound() {
+        Ok(bound) => bound,
+        Err(wrong) => return wrong.into_response(),
+    };
+    let mut reasons = app.vitals.not_ready();
+    if let Some(bound) = bound {
+        let lags = app.vitals.lags(bound).await;
+        reasons.extend(lags.iter().filter_map(|lag| {
+            Some(NotReady { group: Some(lag.group), why: lag.within(bound).err()? })
+        }));
+    }
+    verdict("ready\n", &reasons)
+}
+
+/// For load balancers that spread reads. It says nothing about writes, and nothing about a leader:
+/// a replica within its bound is of use without one.
+async fn replica<V: Health>(State(app): State<App<V>>, Query(query): Query<LagQuery>) -> Response {
+    let bound = match query.bound() {
+        Ok(bound) => bound.unwrap_or(DEFAULT_MAX_LAG),
+        Err(wrong) => return wrong.into_response(),
+    };
+    let leaving = app.vitals.not_ready().into_iter().filter(|reason| reason.group.is_none());
+    let mut reasons: Vec<NotReady> = leaving.collect();
+    let lags = app.vitals.lags(bound).await;
+    reasons.extend(lags.iter().filter_map(|lag| {
+        Some(NotReady { group: Some(lag.group), why: lag.proven(bound).err()? })
+    }));
+    verdict("serve\n", &reasons)
 }
 
 #[derive(Deserialize)]

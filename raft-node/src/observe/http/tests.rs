@@ -18,8 +18,8 @@ use tokio::{
 use super::*;
 use crate::{
     observe::{
-        health::NotReady,
-        metrics::sources::{AdmissionSample, GroupSample, LogStoreSample},
+        health::{GroupLag, NotReady},
+        metrics::sources::{AdmissionSample, ForwardSample, GroupSample, LogStoreSample},
     },
     peer::stats::PeerStats,
     runtime::Task,
@@ -29,6 +29,9 @@ use crate::{
 struct Node {
     reasons: Mutex<Vec<NotReady>>,
     leaders: Mutex<Vec<GroupLeader>>,
+    lags: Mutex<Vec<GroupLag>>,
+    /// Bounds that were asked for.
+    bounds: Mutex<Vec<Duration>>,
     peers: PeerStats,
     /// Held by a test to keep a scrape from ending.
     gate: tokio::sync::Mutex<()>,
@@ -39,6 +42,11 @@ struct Node {
 impl Health for Node {
     fn not_ready(&self) -> Vec<NotReady> {
         self.reasons.lock().unwrap().clone()
+    }
+
+    async fn lags(&self, bound: Duration) -> Vec<GroupLag> {
+        self.bounds.lock().unwrap().push(bound);
+        self.lags.lock().unwrap().clone()
     }
 
     fn leaders(&self) -> Vec<GroupLeader> {
@@ -57,6 +65,10 @@ impl Sources for Node {
         drop(self.gate.blocking_lock());
         self.scraping.fetch_sub(1, Ordering::SeqCst);
         AdmissionSample { in_flight_bytes: 5, limit_bytes: 10 }
+    }
+
+    fn forward(&self) -> ForwardSample {
+        ForwardSample::default()
     }
 
     fn log_store(&self) -> LogStoreSample {
@@ -124,6 +136,42 @@ async fn ready_until_somebody_objects() {
     let why = "group 1: knows no leader\nshutting down\n";
     assert_eq!(server.get("/readyz").await, (503, why.into()));
     assert_eq!(server.get("/livez").await, (200, "ok\n".into()), "alive all the same");
+}
+
+#[tokio::test]
+async fn a_replica_behind_its_bound_is_not_sent_readers() {
+    let server = Server::start().await;
+    let ms = Duration::from_millis;
+    let set = |lags: &[(u64, u64)]| {
+        let lag = |(group, &(now, worst)): (usize, &(u64, u64))| GroupLag {
+            group: GroupId(group as u32),
+            now: Some(ms(now)),
+            worst: Some(ms(worst)),
+        };
+        *server.node.lags.lock().unwrap() = lags.iter().enumerate().map(lag).collect();
+    };
+    set(&[(5, 5), (499, 700)]);
+    assert_eq!(server.get("/readyz?max_lag=500ms").await, (200, "ready\n".into()));
+    let why =
+        "group 1: is on probation: it was up to 700 ms behind a moment ago, more than 500 ms\n";
+    assert_eq!(server.get("/replica?max_lag=500").await, (503, why.into()));
+    set(&[(501, 501), (5, 5)]);
+    let why = "group 0: is up to 501 ms behind, more than 500 ms\n";
+    for path in ["/readyz?max_lag=500ms", "/replica?max_lag=500ms"] {
+        assert_eq!(server.get(path).await, (503, why.into()));
+    }
+    assert_eq!(server.get("/readyz").await.0, 200, "nobody asked");
+    // Not a word about leaders: those are no reason against reading.
+    *server.node.reasons.lock().unwrap() =
+        vec![NotReady { group: Some(GroupId(1)), why: "knows no leader".into() }];
+    assert_eq!(server.get("/replica").await, (200, "serve\n".into()));
+    server.node.reasons.lock().unwrap().push(NotReady { group: None, why: "shutting down".into() });
+    assert_eq!(server.get("/replica?max_lag=1s").await, (503, "shutting down\n".into()));
+    let want = [ms(500), ms(500), ms(500), ms(500), DEFAULT_MAX_LAG, ms(1_000)];
+    assert_eq!(*server.node.bounds.lock().unwrap(), want);
+    for wrong in ["x", "-1", "1.5s", "", "ms", "99999999999"] {
+        assert_eq!(server.get(&format!("/replica?max_lag={wrong}")).await.0, 400, "{wrong:?}");
+    }
 }
 
 #[tokio::test]

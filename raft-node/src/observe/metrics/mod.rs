@@ -40,6 +40,7 @@ use self::{
 pub struct Metrics {
     appends: ByLabel<Appends>,
     reads: ByLabel<Reads>,
+    forwarded: ByLabel<AtomicU64>,
     groups: ByGroup<OfGroup>,
     admission_refused: AtomicU64,
     /// Started and ended are counted apart: a difference can't be torn below zero.
@@ -55,12 +56,22 @@ struct Appends {
     bytes: AtomicU64,
 }
 
-/// Reads of one level.
+/// What may become of a read: served as asked, served in spite of what was asked
+/// (ON_UNMET_SERVE_AND_MARK), or why not.
+pub const READ_OUTCOMES: [&str; 8] = [
+    "ok",
+    "marked",
+    "too_stale",
+    "not_leader",
+    "deadline",
+    "bad_position",
+    "unavailable",
+    "failed",
+];
+
+/// Reads of one level, by outcome.
 #[derive(Debug)]
-struct Reads {
-    ok: Histogram,
-    failed: Histogram,
-}
+struct Reads([Histogram; READ_OUTCOMES.len()]);
 
 #[derive(Debug)]
 struct OfGroup {
@@ -68,6 +79,7 @@ struct OfGroup {
     entry_commands: Histogram,
     apply_duration: Histogram,
     apply_entries: Histogram,
+    read_rounds: Histogram,
     snapshots_built: Snapshots,
     snapshots_installed: Snapshots,
 }
@@ -90,8 +102,7 @@ impl Default for Appends {
 
 impl Default for Reads {
     fn default() -> Self {
-        let new = || Histogram::durations(DURATION_BOUNDS_NS);
-        Self { ok: new(), failed: new() }
+        Self(READ_OUTCOMES.map(|_| Histogram::durations(DURATION_BOUNDS_NS)))
     }
 }
 
@@ -102,6 +113,7 @@ impl Default for OfGroup {
             entry_commands: Histogram::sizes(COUNT_BOUNDS),
             apply_duration: Histogram::durations(DURATION_BOUNDS_NS),
             apply_entries: Histogram::sizes(COUNT_BOUNDS),
+            read_rounds: Histogram::sizes(COUNT_BOUNDS),
             snapshots_built: Snapshots::default(),
             snapshots_installed: Snapshots::default(),
         }
@@ -164,11 +176,34 @@ impl Metrics {
         group.apply_duration.observe_duration(elapsed);
     }
 
-    /// A read was answered (`ok`) or failed. `level` is the name of its consistency level.
-    pub fn read(&self, level: &'static str, ok: bool, elapsed: Duration) {
-        let reads = self.reads.get(level);
-        let side = if ok { &reads.ok } else { &reads.failed };
-        side.observe_duration(elapsed);
+    /// What became of a read: `outcome` is one of [`READ_OUTCOMES`], `level` the name of its
+    /// consistency level.
+    pub fn read(&self, level: &'static str, outcome: &'static str, elapsed: Duration) {
+        let at = READ_OUTCOMES.iter().position(|known| *known == outcome);
+        debug_assert!(at.is_some(), "{outcome:?} is missing in READ_OUTCOMES");
+        let at = at.unwrap_or(READ_OUTCOMES.len() - 1);
+        self.reads.get(level).0[at].observe_duration(elapsed);
+    }
+
+    /// Reads so far, by level and outcome; those that never happened are left out.
+    #[must_use]
+    pub fn reads(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let each = |(level, reads): (_, &Reads)| {
+            let counts = reads.0.each_ref().map(|histogram| histogram.sample().count());
+            READ_OUTCOMES.into_iter().zip(counts).map(move |(outcome, n)| (level, outcome, n))
+        };
+        self.reads.iter().flat_map(each).filter(|(_, _, n)| *n > 0).collect()
+    }
+
+    /// A read that could not be served here was forwarded, or might not be: `outcome` is
+    /// `answered`, `failed`, `budget` or `open`.
+    pub fn forwarded(&self, outcome: &'static str) {
+        add(self.forwarded.get(outcome), 1);
+    }
+
+    /// A round of the leader's quorum for a read index began, for so many reads.
+    pub fn read_round(&self, group: GroupId, readers: usize) {
+        self.groups.get(group).read_rounds.observe(readers as u64);
     }
 
     /// A client began to follow a log.
@@ -210,8 +245,15 @@ impl Metrics {
             scrape.whole(Name::AppendBytes, &[outcome], value(&appends.bytes));
         }
         for (level, reads) in self.reads.iter() {
-            scrape.histogram(Name::ReadDuration, &[level, "ok"], reads.ok.sample());
-            scrape.histogram(Name::ReadDuration, &[level, "failed"], reads.failed.sample());
+            for (outcome, histogram) in READ_OUTCOMES.iter().zip(&reads.0) {
+                let sample = histogram.sample();
+                if sample.count() > 0 {
+                    scrape.histogram(Name::ReadDuration, &[level, outcome], sample);
+                }
+            }
+        }
+        for (outcome, count) in self.forwarded.iter() {
+            scrape.whole(Name::ReadForwarded, &[outcome], value(count));
         }
         for (id, group) in self.groups.iter() {
             let id = id.as_str();
@@ -219,6 +261,7 @@ impl Metrics {
             scrape.histogram(Name::ProposedEntryCommands, &[id], group.entry_commands.sample());
             scrape.histogram(Name::ApplyDuration, &[id], group.apply_duration.sample());
             scrape.histogram(Name::ApplyBatchEntries, &[id], group.apply_entries.sample());
+            scrape.histogram(Name::ReadRounds, &[id], group.read_rounds.sample());
             for (action, snapshots) in
                 [("built", &group.snapshots_built), ("installed", &group.snapshots_installed)]
             {

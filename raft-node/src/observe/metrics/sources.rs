@@ -26,6 +26,8 @@ pub trait Sources: Send + Sync + 'static {
     fn admission(&self) -> AdmissionSample;
     /// The Raft log on disk.
     fn log_store(&self) -> LogStoreSample;
+    /// Reads that are forwarded.
+    fn forward(&self) -> ForwardSample;
     /// The transport between nodes.
     fn peers(&self) -> &PeerStats;
 }
@@ -101,6 +103,8 @@ pub struct GroupSample {
     pub snapshot_index: LogIndex,
     /// On a leader: how far the other replicas' logs match.
     pub matched: Vec<(NodeId, LogIndex)>,
+    /// What is proven about the age of this replica's state.
+    pub reads: ReadSample,
     /// Bytes of the state's RocksDB by kind: `sst` (disk), `memtable`, `block_cache`, ...
     pub store_bytes: Vec<(&'static str, u64)>,
 }
@@ -112,6 +116,7 @@ impl GroupSample {
         group: GroupId,
         vitals: Vitals,
         leader_changes: u64,
+        reads: ReadSample,
         store_bytes: Vec<(&'static str, u64)>,
     ) -> Self {
         Self {
@@ -127,9 +132,32 @@ impl GroupSample {
             purged_index: vitals.purged_index,
             snapshot_index: vitals.snapshot_index,
             matched: vitals.matched.into_iter().collect(),
+            reads,
             store_bytes,
         }
     }
+}
+
+/// What is proven about the age of a replica's state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadSample {
+    /// Upper bound; `None`: unknown.
+    pub age: Option<Duration>,
+    /// The worst that an answer of the last minute stated.
+    pub worst_age: Option<Duration>,
+    /// Round trip of the last confirmed probe.
+    pub probe: Option<Duration>,
+}
+
+/// Reads that are being forwarded.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ForwardSample {
+    /// On their way.
+    pub in_flight: u64,
+    /// Their bound.
+    pub limit: u64,
+    /// None is forwarded for now.
+    pub breaker_open: bool,
 }
 
 /// Admission.
@@ -195,6 +223,10 @@ pub(super) fn collect(sources: &dyn Sources, scrape: &mut Scrape) {
     let admission = sources.admission();
     scrape.whole(Name::AdmissionInFlight, &[], admission.in_flight_bytes);
     scrape.whole(Name::AdmissionLimit, &[], admission.limit_bytes);
+    let forward = sources.forward();
+    scrape.whole(Name::ReadForwardInFlight, &[], forward.in_flight);
+    scrape.whole(Name::ReadForwardLimit, &[], forward.limit);
+    scrape.whole(Name::ReadForwardOpen, &[], u64::from(forward.breaker_open));
     collect_log_store(sources.log_store(), scrape);
     collect_peers(sources.peers(), scrape);
 }
@@ -218,6 +250,15 @@ fn collect_group(g: &GroupSample, scrape: &mut Scrape) {
     scrape.whole(Name::RaftSnapshotIndex, &label, g.snapshot_index.0);
     for (node, matched) in &g.matched {
         scrape.whole(Name::RaftMatchedIndex, &[&id, &node.to_string()], matched.0);
+    }
+    for (name, duration) in [
+        (Name::ReadAge, g.reads.age),
+        (Name::ReadAgeWorst, g.reads.worst_age),
+        (Name::ReadProbe, g.reads.probe),
+    ] {
+        if let Some(duration) = duration {
+            scrape.real(name, &label, duration.as_secs_f64());
+        }
     }
     for (kind, bytes) in &g.store_bytes {
         scrape.whole(Name::StateStore, &[&id, kind], *bytes);

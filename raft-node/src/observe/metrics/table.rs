@@ -123,7 +123,23 @@ table! {
     ApplyBatchEntries: Histogram "quorate_apply_batch_entries" None ["group"]
         "Committed entries in one apply batch; _sum is the number of entries";
     ReadDuration: Histogram "quorate_read_duration" Seconds ["level" "outcome"]
-        "Reads by consistency level, waiting for freshness included; outcome is ok or failed";
+        "Reads by consistency level, waiting for freshness included; outcome is ok, marked (served older than asked), or why not: too_stale, not_leader, deadline, bad_position, unavailable, failed";
+    ReadForwarded: Counter "quorate_read_forwarded" None ["outcome"]
+        "Reads that this replica could not serve and asked the leader for; outcome is answered or failed, or why not: budget, open (the breaker)";
+    ReadForwardInFlight: Gauge "quorate_read_forward_in_flight" None []
+        "Such reads on their way";
+    ReadForwardLimit: Gauge "quorate_read_forward_limit" None []
+        "Bound on them; further ones are refused";
+    ReadForwardOpen: Gauge "quorate_read_forward_breaker_open" None []
+        "1 while none is forwarded because the last ones failed";
+    ReadRounds: Histogram "quorate_read_index_round_readers" None ["group"]
+        "Linearizable reads and probes that shared one round of this leader's quorum; _count is the number of rounds";
+    ReadAge: Gauge "quorate_read_age" Seconds ["group"]
+        "Proven upper bound on the age of this replica's state, proven anew for the scrape; absent: unknown";
+    ReadAgeWorst: Gauge "quorate_read_age_worst" Seconds ["group"]
+        "Worst age that an answer of the last minute stated; absent: none stated one";
+    ReadProbe: Gauge "quorate_read_probe_duration" Seconds ["group"]
+        "Round trip of the last read probe that a quorum confirmed";
     TailSubscribers: Gauge "quorate_tail_subscribers" None []
         "Clients that are following a log on this node";
     TailStarted: Counter "quorate_tail_started" None []

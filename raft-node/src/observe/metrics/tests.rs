@@ -8,7 +8,9 @@ use super::{
     Metrics,
     histogram::HistogramSample,
     page::page,
-    sources::{AdmissionSample, GroupSample, LogStoreSample, Role, Sources},
+    sources::{
+        AdmissionSample, ForwardSample, GroupSample, LogStoreSample, ReadSample, Role, Sources,
+    },
     table::{Kind, TABLE, Unit},
 };
 use crate::{
@@ -38,11 +40,24 @@ fn group(id: u32, role: Role) -> GroupSample {
         purged_index: LogIndex(10),
         snapshot_index: LogIndex(20),
         matched: if leads { vec![(2, LogIndex(40)), (3, LogIndex(30))] } else { vec![] },
+        reads: reads(),
         store_bytes: vec![("sst", 1000), ("memtable", 10)],
     }
 }
 
+fn reads() -> ReadSample {
+    ReadSample {
+        age: Some(Duration::from_millis(30)),
+        worst_age: Some(Duration::from_millis(1250)),
+        probe: Some(Duration::from_micros(500)),
+    }
+}
+
 impl Sources for TwoGroups {
+    fn forward(&self) -> ForwardSample {
+        ForwardSample { in_flight: 3, limit: 64, breaker_open: true }
+    }
+
     fn groups(&self) -> Vec<GroupSample> {
         vec![group(0, Role::Leader), group(1, Role::Follower)]
     }
@@ -78,8 +93,13 @@ fn busy() -> Metrics {
     metrics.admission_refused();
     metrics.entry_proposed(GroupId(0), 16, 70_000);
     metrics.applied(GroupId(0), 4, ms(2));
-    metrics.read("linearizable", true, ms(1));
-    metrics.read("linearizable", false, ms(1_000));
+    metrics.read("linearizable", "ok", ms(1));
+    metrics.read("linearizable", "deadline", ms(1_000));
+    metrics.read("bounded", "too_stale", ms(1));
+    metrics.read_round(GroupId(0), 7);
+    metrics.read_round(GroupId(0), 1);
+    metrics.forwarded("answered");
+    metrics.forwarded("open");
     metrics.snapshot_built(GroupId(0), 5_000, ms(40));
     metrics.snapshot_installed(GroupId(1), 6_000, ms(90));
     metrics.tail_started();
@@ -113,7 +133,17 @@ fn what_went_in_comes_out() {
         r#"quorate_apply_batch_entries_sum{group="0"} 4.0"#,
         r#"quorate_apply_duration_seconds_count{group="0"} 1"#,
         r#"quorate_read_duration_seconds_count{level="linearizable",outcome="ok"} 1"#,
-        r#"quorate_read_duration_seconds_count{level="linearizable",outcome="failed"} 1"#,
+        r#"quorate_read_duration_seconds_count{level="linearizable",outcome="deadline"} 1"#,
+        r#"quorate_read_duration_seconds_count{level="bounded",outcome="too_stale"} 1"#,
+        r#"quorate_read_index_round_readers_count{group="0"} 2"#,
+        r#"quorate_read_index_round_readers_sum{group="0"} 8.0"#,
+        r#"quorate_read_forwarded_total{outcome="open"} 1"#,
+        "quorate_read_forward_in_flight 3",
+        "quorate_read_forward_limit 64",
+        "quorate_read_forward_breaker_open 1",
+        r#"quorate_read_age_seconds{group="0"} 0.03"#,
+        r#"quorate_read_age_worst_seconds{group="1"} 1.25"#,
+        r#"quorate_read_probe_duration_seconds{group="0"} 0.0005"#,
         r#"quorate_snapshot_bytes_total{group="0",action="built"} 5000"#,
         r#"quorate_snapshot_bytes_total{group="1",action="installed"} 6000"#,
         "quorate_tail_subscribers 1",
@@ -144,6 +174,10 @@ fn what_went_in_comes_out() {
     }
     assert!(!text.contains(r#"quorum_ack_age_seconds{group="1"}"#), "only a leader has one");
     assert!(text.ends_with("# EOF\n"));
+    assert_eq!(
+        busy().reads(),
+        [("linearizable", "ok", 1), ("linearizable", "deadline", 1), ("bounded", "too_stale", 1)]
+    );
 }
 
 #[test]
@@ -167,8 +201,9 @@ fn a_stopped_core_has_no_role_any_more() {
         learners: vec![],
         stopped: None,
     };
-    let sample =
-        |vitals| GroupSample::of(GroupId(0), vitals, 3, group(0, Role::Leader).store_bytes);
+    let sample = |vitals| {
+        GroupSample::of(GroupId(0), vitals, 3, reads(), group(0, Role::Leader).store_bytes)
+    };
     assert_eq!(sample(running.clone()), group(0, Role::Leader));
     let stopped = Vitals { stopped: Some("storage".to_owned()), ..running };
     assert_eq!(sample(stopped).role, Role::Stopped);

@@ -1,0 +1,114 @@
+//! Where a reading stands in its log: from the request's place to be found, message by message.
+
+use quorate_proto::v1::{self as wire, ReadFrom, read_from::From};
+use quorate_state_machine::{
+    outcome::LogDescription,
+    read::StoredBatch,
+    types::{Offset, TimestampMs},
+};
+
+use super::view_error;
+use crate::{api::errors::ApiError, read::levels::Served};
+
+/// Bytes of batches in one response message: large enough to stream at full rate, small enough to
+/// interleave with other streams of the connection.
+const MESSAGE_BYTES: usize = 1024 * 1024;
+
+/// First offset of a read; trimmed and beyond-the-end are different, typed answers.
+pub(super) fn start_of(
+    served: &Served,
+    log: &LogDescription,
+    from: Option<ReadFrom>,
+    default: Offset,
+) -> Result<Offset, ApiError> {
+    let (start, next) = (log.start_offset, log.next_offset);
+    let offset = match from.and_then(|f| f.from) {
+        None => default,
+        Some(From::Offset(offset)) => Offset(offset),
+        Some(From::Last(n)) => Offset(next.0.saturating_sub(n).max(start.0)),
+        Some(From::TimestampMs(at)) => {
+            let found = served
+                .view
+                .offset_for_timestamp(log, TimestampMs(at))
+                .map_err(|e| view_error(&e))?;
+            found.unwrap_or(next).max(start)
+        }
+    };
+    if offset < start {
+        return Err(ApiError::trimmed(log.name.as_str(), offset.0, start.0, next.0));
+    }
+    if offset > next {
+        return Err(ApiError::out_of_range(log.name.as_str(), offset.0, start.0, next.0));
+    }
+    Ok(offset)
+}
+
+fn on_wire(batch: StoredBatch, from: Offset, to: Offset) -> wire::StoredBatch {
+    let end = batch.first_offset.0 + u64::from(batch.count);
+    wire::StoredBatch {
+        visible_from: from.0.max(batch.first_offset.0),
+        visible_to: if to.0 < end { to.0 } else { 0 },
+        first_offset: batch.first_offset.0,
+        count: batch.count,
+        timestamp_ms: batch.timestamp.0,
+        batch: batch.bytes,
+        batch_crc32c: batch.crc32c,
+        writer_epoch: batch.writer_epoch.map(|e| e.0),
+        producer: batch.producer.map(|(id, sequence)| wire::Producer {
+            id: bytes::Bytes::copy_from_slice(&id.0),
+            sequence: sequence.0,
+        }),
+    }
+}
+
+/// Where a sequence of messages stands.
+pub(super) struct Cursor {
+    pub next: Offset,
+    pub end: Offset,
+    pub records_left: u64,
+    pub bytes_left: u64,
+}
+
+/// A limit of 0 means none.
+pub(super) fn or_unlimited(limit: u64) -> u64 {
+    if limit == 0 { u64::MAX } else { limit }
+}
+
+impl Cursor {
+    pub(super) fn done(&self) -> bool {
+        self.next >= self.end || self.records_left == 0 || self.bytes_left == 0
+    }
+
+    /// Reads the next message's batches and moves on.
+    pub(super) fn step(
+        &mut self,
+        served: &Served,
+        log: &LogDescription,
+    ) -> Result<Vec<wire::StoredBatch>, ApiError> {
+        let end = Offset(self.end.0.min(self.next.0.saturating_add(self.records_left)));
+        let batches = served
+            .view
+            .batches(
+                log.incarnation,
+                self.next,
+                end,
+                MESSAGE_BYTES.min(usize::try_from(self.bytes_left).unwrap_or(usize::MAX)),
+            )
+            .map_err(|e| view_error(&e))?;
+        let Some(last) = batches.last() else {
+            return Err(ApiError::corrupt(format!(
+                "log {:?} should have records from offset {} on, but none is stored here; ask \
+                 another node, and run `quorate verify --deep`",
+                log.name.as_str(),
+                self.next
+            )));
+        };
+        let reached = Offset((last.first_offset.0 + u64::from(last.count)).min(end.0));
+        let bytes: u64 = batches.iter().map(|b| b.bytes.len() as u64).sum();
+        let from = self.next;
+        self.records_left = self.records_left.saturating_sub(reached.0 - from.0);
+        self.bytes_left = self.bytes_left.saturating_sub(bytes);
+        self.next = reached;
+        Ok(batches.into_iter().map(|b| on_wire(b, from, end)).collect())
+    }
+}

@@ -1,0 +1,56 @@
+//! What an answer says about itself.
+
+use quorate_proto::v1::{self as wire, ReadHeader, ReadMethod};
+use quorate_state_machine::{outcome::LogDescription, types::GroupId};
+
+use super::ask;
+use crate::{
+    api::{context::Context, errors},
+    raft::group::Role,
+    read::levels::{Evidence, Served},
+};
+
+/// To be called after the data was read: the age is evaluated here.
+pub(in crate::api) fn header(
+    context: &Context,
+    group: GroupId,
+    served: &Served,
+    log: Option<&LogDescription>,
+) -> ReadHeader {
+    let vitals = context.sides(group).reader.group().vitals();
+    ReadHeader {
+        group: group.0,
+        position: context.position(
+            group,
+            served.applied,
+            log.map(|l| l.incarnation).unwrap_or_default(),
+        ),
+        term: served.applied.term.0,
+        applied_index: served.applied.index.0,
+        age_ms: context.sides(group).reader.age(served).map(errors::age_ms),
+        method: match served.evidence {
+            Evidence::ReadIndex => ReadMethod::ReadIndex,
+            Evidence::Probe => ReadMethod::Probe,
+            Evidence::None => ReadMethod::Local,
+        }
+        .into(),
+        served_by: context.node_id,
+        role: role(vitals.role).into(),
+        leader: vitals.leader.map(errors::hint),
+        start_offset: log.map_or(0, |l| l.start_offset.0),
+        next_offset: log.map_or(0, |l| l.next_offset.0),
+        incarnation: log.map_or(0, |l| l.incarnation.0),
+        given: Some(ask::given(served.given)),
+    }
+}
+
+/// Role on the wire.
+#[must_use]
+pub(in crate::api) fn role(role: Role) -> wire::Role {
+    match role {
+        Role::Leader => wire::Role::Leader,
+        Role::Follower => wire::Role::Follower,
+        Role::Candidate => wire::Role::Candidate,
+        Role::Learner => wire::Role::Learner,
+    }
+}

@@ -1,0 +1,338 @@
+//! Each level, and what is done when it can't be had, on replicas that are well, alone, or behind.
+
+use std::time::Duration;
+
+use quorate_proto::v1::{
+    Consistency, CreateLogRequest, DescribeLogRequest, DescribeLogResponse, ErrorKind, Level,
+    OnUnmet, ReadFrom, ReadLevel, SetReadLevelRequest, TailRequest, read_from::From,
+};
+use quorate_raft_node::runtime;
+use tonic::{Code, Request, Status};
+
+use super::{
+    Logs, append,
+    cluster::{Cluster, detail},
+    create, refused,
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub fn consistency(level: Level, ms: Option<u64>, on_unmet: OnUnmet) -> Consistency {
+    Consistency {
+        level: level.into(),
+        max_staleness_ms: ms,
+        on_unmet: on_unmet.into(),
+        ..Consistency::default()
+    }
+}
+
+pub async fn describe(
+    logs: &mut Logs,
+    log: &str,
+    consistency: Consistency,
+    timeout: Duration,
+) -> Result<DescribeLogResponse, Status> {
+    let message = DescribeLogRequest { name: log.to_owned(), consistency: Some(consistency) };
+    let mut request = Request::new(message);
+    request.set_timeout(timeout);
+    Ok(logs.describe_log(request).await?.into_inner())
+}
+
+const LEVELS: [(Level, Option<u64>); 3] =
+    [(Level::Linearizable, None), (Level::Bounded, Some(200)), (Level::Eventual, None)];
+
+const UNMET: [OnUnmet; 5] =
+    [OnUnmet::Wait, OnUnmet::Redirect, OnUnmet::Fail, OnUnmet::Forward, OnUnmet::ServeAndMark];
+
+/// The level that an answer says it satisfies.
+fn given(answer: &DescribeLogResponse) -> (Level, Option<u64>) {
+    let given = answer.header.as_ref().and_then(|h| h.given).expect("every answer says it");
+    (given.level(), given.max_staleness_ms)
+}
+
+/// Everything works, or is redirected, on all nodes.
+async fn all_is_well(cluster: &Cluster, leader: usize) {
+    for (level, ms) in LEVELS {
+        for on_unmet in UNMET {
+            for n in 0..3 {
+                let asked = consistency(level, ms, on_unmet);
+                let answer = describe(&mut cluster.logs(n), "a", asked, PATIENCE).await;
+                if n != leader && level == Level::Linearizable && on_unmet == OnUnmet::Redirect {
+                    let detail = refused(answer, ErrorKind::NotLeader);
+                    let hint = detail.leader.expect("a leader is known");
+                    assert_eq!(hint.address, cluster.url(leader));
+                    continue;
+                }
+                let answer = answer
+                    .unwrap_or_else(|e| panic!("{level:?} {on_unmet:?} on node {}: {e:?}", n + 1));
+                assert_eq!(given(&answer), (level, ms));
+                let age = answer.header.expect("a header").age_ms;
+                match level {
+                    Level::Eventual => {}
+                    _ => assert!(age.is_some(), "{level:?} {on_unmet:?}: nothing proves it"),
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_level_with_every_way_out_on_a_replica_without_a_quorum() {
+    let cluster = Cluster::start(3, "").await;
+    let leader = cluster.leader().await;
+    create(&mut cluster.logs(leader), "a").await;
+    append(&mut cluster.logs(leader), "a", &["v"]).await;
+    all_is_well(&cluster, leader).await;
+
+    let alone = (leader + 1) % 3;
+    (0..3).filter(|n| *n != alone).for_each(|n| cluster.pause(n));
+    let logs = &mut cluster.logs(alone);
+    // From here on its evidence only gets older; wait until it is older than the bound.
+    let asked = consistency(Level::Bounded, Some(200), OnUnmet::Fail);
+    while describe(logs, "a", asked.clone(), PATIENCE).await.is_ok() {}
+    for (level, ms) in LEVELS {
+        for on_unmet in UNMET {
+            let asked = consistency(level, ms, on_unmet);
+            let answer = describe(logs, "a", asked, Duration::from_secs(3)).await;
+            let what = format!("{level:?} {on_unmet:?}: {answer:?}");
+            if level == Level::Eventual || on_unmet == OnUnmet::ServeAndMark {
+                let answer = answer.expect(&what);
+                assert_eq!(given(&answer), (Level::Eventual, None), "{what}");
+                let age = answer.header.expect("a header").age_ms;
+                assert!(age.is_none_or(|age| age > 200), "{what}");
+                continue;
+            }
+            let status = answer.expect_err("not without a quorum");
+            // A client's own library may give up in the same moment as the node.
+            if status.details().is_empty() {
+                assert!(
+                    matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded),
+                    "{what}"
+                );
+                assert!(matches!(on_unmet, OnUnmet::Wait | OnUnmet::Forward), "{what}");
+                continue;
+            }
+            let detail = detail(&status);
+            let kinds: &[ErrorKind] = match on_unmet {
+                OnUnmet::Wait => &[ErrorKind::Deadline],
+                OnUnmet::Redirect if level == Level::Linearizable => &[ErrorKind::NotLeader],
+                // As long as it thinks that there is a leader, it asks it, in vain.
+                OnUnmet::Forward => {
+                    &[ErrorKind::TooStale, ErrorKind::ResourceExhausted, ErrorKind::Deadline]
+                }
+                _ => &[ErrorKind::TooStale],
+            };
+            assert!(kinds.contains(&detail.kind()), "{what}");
+            assert!(detail.retryable && detail.age_ms.is_none_or(|age| age > 200), "{what}");
+        }
+    }
+    (0..3).filter(|n| *n != alone).for_each(|n| cluster.resume(n));
+    let leader = cluster.leader().await;
+    let asked = consistency(Level::Linearizable, None, OnUnmet::Wait);
+    for n in 0..3 {
+        describe(&mut cluster.logs(n), "a", asked.clone(), PATIENCE).await.expect("it recovers");
+    }
+    if cluster.leader().await == leader {
+        let asked = consistency(Level::Bounded, Some(200), OnUnmet::Wait);
+        describe(&mut cluster.logs(alone), "a", asked, PATIENCE).await.expect("it recovers");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_says_its_own_level_on_every_replica() {
+    let cluster = Cluster::start(3, "").await;
+    let leader = cluster.leader().await;
+    let logs = &mut cluster.logs(leader);
+    let bounded = |ms| ReadLevel { level: Level::Bounded.into(), max_staleness_ms: Some(ms) };
+    let request = CreateLogRequest {
+        name: "a".to_owned(),
+        read_level: Some(bounded(700)),
+        ..Default::default()
+    };
+    let created = logs.create_log(request).await.unwrap().into_inner();
+    assert_eq!(created.log.unwrap().read_level, Some(bounded(700)));
+    let change = |read_level| SetReadLevelRequest {
+        name: "a".to_owned(),
+        read_level,
+        ..SetReadLevelRequest::default()
+    };
+    let eventual = ReadLevel { level: Level::Eventual.into(), max_staleness_ms: None };
+    let mut position = created.position;
+    for level in [Some(bounded(700)), Some(bounded(0)), Some(eventual), None] {
+        let done = logs.set_read_level(change(level)).await.unwrap().into_inner();
+        assert_eq!(done.log.unwrap().read_level, level);
+        let expected = level.map_or((Level::Linearizable, None), |level: ReadLevel| {
+            (level.level(), level.max_staleness_ms)
+        });
+        for n in 0..3 {
+            // Until it is applied there, a replica goes by the level before.
+            let applied = Consistency {
+                level: Level::Eventual.into(),
+                at_least: vec![done.position.clone()],
+                ..Consistency::default()
+            };
+            describe(&mut cluster.logs(n), "a", applied, PATIENCE).await.unwrap();
+            let asked = Consistency::default();
+            let answer = describe(&mut cluster.logs(n), "a", asked, PATIENCE).await.unwrap();
+            assert_eq!(given(&answer), expected, "node {}", n + 1);
+            // A request's own level counts for more.
+            let asked = consistency(Level::Bounded, Some(9_000), OnUnmet::Wait);
+            let answer = describe(&mut cluster.logs(n), "a", asked, PATIENCE).await.unwrap();
+            assert_eq!(given(&answer), (Level::Bounded, Some(9_000)));
+        }
+        assert_ne!(done.position, position);
+        position = done.position;
+    }
+    let nothing = ReadLevel::default();
+    refused(logs.set_read_level(change(Some(nothing))).await, ErrorKind::Invalid);
+    let unbounded = ReadLevel { level: Level::Bounded.into(), max_staleness_ms: None };
+    refused(logs.set_read_level(change(Some(unbounded))).await, ErrorKind::Invalid);
+    let missing = SetReadLevelRequest { name: "b".to_owned(), ..change(None) };
+    refused(logs.set_read_level(missing).await, ErrorKind::LogNotFound);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_read_goes_below_the_operators_floor() {
+    let floor = "[reads]\nfloor = \"bounded\"\nfloor_staleness_ms = 300";
+    let cluster = Cluster::start(3, floor).await;
+    let leader = cluster.leader().await;
+    create(&mut cluster.logs(leader), "a").await;
+    let cases = [
+        ((Level::Eventual, None), (Level::Bounded, Some(300))),
+        ((Level::Bounded, Some(5_000)), (Level::Bounded, Some(300))),
+        ((Level::Bounded, Some(100)), (Level::Bounded, Some(100))),
+        ((Level::Linearizable, None), (Level::Linearizable, None)),
+    ];
+    let follower = (leader + 1) % 3;
+    for ((level, ms), want) in cases {
+        for n in [leader, follower] {
+            let asked = consistency(level, ms, OnUnmet::Wait);
+            let answer = describe(&mut cluster.logs(n), "a", asked, PATIENCE).await.unwrap();
+            assert_eq!(given(&answer), want);
+        }
+    }
+    (0..3).filter(|n| *n != follower).for_each(|n| cluster.pause(n));
+    let logs = &mut cluster.logs(follower);
+    // What is marked may be older than was asked for, but not older than the floor.
+    let strict = consistency(Level::Linearizable, None, OnUnmet::ServeAndMark);
+    let refusal = loop {
+        match describe(logs, "a", strict.clone(), PATIENCE).await {
+            Ok(answer) => assert_ne!(given(&answer).0, Level::Eventual),
+            Err(status) => break detail(&status),
+        }
+    };
+    assert_eq!(refusal.kind(), ErrorKind::TooStale);
+    assert!(refusal.age_ms.is_none_or(|age| age > 300), "{refusal:?}");
+    let lax = consistency(Level::Eventual, None, OnUnmet::ServeAndMark);
+    refused(describe(logs, "a", lax, PATIENCE).await, ErrorKind::TooStale);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tail_of_a_quiet_log_proves_that_it_is_quiet() {
+    let cluster = Cluster::start(3, "").await;
+    let leader = cluster.leader().await;
+    create(&mut cluster.logs(leader), "a").await;
+    append(&mut cluster.logs(leader), "a", &["v"]).await;
+    let follower = (leader + 1) % 3;
+    let tail = |level, ms, on_unmet| TailRequest {
+        log: "a".to_owned(),
+        from: Some(ReadFrom { from: Some(From::Offset(0)) }),
+        consistency: Some(consistency(level, ms, on_unmet)),
+        header_interval_ms: 20,
+        ..TailRequest::default()
+    };
+    let open = async |request| cluster.logs(follower).tail(request).await.unwrap().into_inner();
+    let mut eventual = open(tail(Level::Eventual, None, OnUnmet::Wait)).await;
+    let next = async |stream: &mut tonic::Streaming<quorate_proto::v1::ReadResponse>| {
+        let message = runtime::timeout(PATIENCE, stream.message()).await.expect("in time");
+        message.map(|message| message.expect("a tail does not end by itself"))
+    };
+    for (level, ms) in [(Level::Bounded, Some(400)), (Level::Linearizable, None)] {
+        let stream = &mut open(tail(level, ms, OnUnmet::Wait)).await;
+        let mut headers = 0;
+        let mut last = 0;
+        while headers < 10 {
+            let Some(header) = next(stream).await.unwrap().header else { continue };
+            assert!(header.age_ms.is_some() && header.next_offset == 1, "{header:?}");
+            // Positions never run backwards.
+            assert!(header.applied_index >= last);
+            (headers, last) = (headers + 1, header.applied_index);
+        }
+    }
+    // When nothing proves it any more, those say so, and the other that it gets older.
+    let mut bounded = open(tail(Level::Bounded, Some(400), OnUnmet::Fail)).await;
+    let mut linearizable = open(tail(Level::Linearizable, None, OnUnmet::Fail)).await;
+    (0..3).filter(|n| *n != follower).for_each(|n| cluster.pause(n));
+    for stream in [&mut bounded, &mut linearizable] {
+        let status = loop {
+            if let Err(status) = next(stream).await {
+                break status;
+            }
+        };
+        assert_eq!(detail(&status).kind(), ErrorKind::TooStale);
+    }
+    let mut aged = false;
+    while !aged {
+        let Some(header) = next(&mut eventual).await.unwrap().header else { continue };
+        aged = header.age_ms.is_none_or(|age| age > 400);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn concurrent_linearizable_reads_share_rounds() {
+    const READS: usize = 2_000;
+    let cluster = Cluster::start(3, "").await;
+    let leader = cluster.leader().await;
+    create(&mut cluster.logs(leader), "a").await;
+    let logs = cluster.logs(leader);
+    let rounds = "quorate_read_index_round_readers_count{group=\"0\"}";
+    let before = cluster.metric(leader, rounds).await;
+    let reads = (0..READS).map(|_| {
+        let mut logs = logs.clone();
+        let asked = consistency(Level::Linearizable, None, OnUnmet::Wait);
+        async move { describe(&mut logs, "a", asked, PATIENCE).await.map(drop) }
+    });
+    for read in futures::future::join_all(reads).await {
+        read.unwrap();
+    }
+    let rounds = cluster.metric(leader, rounds).await - before;
+    let shared = "quorate_read_duration_seconds_count{level=\"linearizable\",outcome=\"ok\"}";
+    assert!(cluster.metric(leader, shared).await >= READS as f64);
+    println!("{READS} concurrent linearizable reads took {rounds} rounds of the quorum");
+    assert!(rounds < READS as f64 / 4.0, "{rounds} rounds for {READS} reads");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn load_balancers_and_operators_see_how_far_a_replica_is() {
+    let cluster = Cluster::start(3, "[reads]\nprobation_s = 5").await;
+    let leader = cluster.leader().await;
+    create(&mut cluster.logs(leader), "a").await;
+    let follower = (leader + 1) % 3;
+    let started = runtime::now();
+    let status = async |path: &str| cluster.get(follower, path).await.0;
+    let becomes = async |path: &str, want: u16| {
+        while status(path).await != want {
+            assert!(started.elapsed() < PATIENCE, "{path} does not become {want}");
+            runtime::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    becomes("/replica?max_lag=500ms", 200).await;
+    becomes("/readyz?max_lag=500ms", 200).await;
+    let lag = "quorate_read_age_seconds{group=\"0\"}";
+    assert!(cluster.metric(follower, lag).await < 10.0);
+    // Seen through a status, too.
+    let request = quorate_proto::admin::v1::StatusRequest {};
+    let seen = cluster.admin(follower).status(request).await.unwrap().into_inner();
+    let group = &seen.groups[0];
+    assert!(group.age_ms.is_some() && group.probe_us.is_some(), "{group:?}");
+
+    (0..3).filter(|n| *n != follower).for_each(|n| cluster.pause(n));
+    becomes("/readyz?max_lag=500ms", 503).await;
+    becomes("/replica?max_lag=500ms", 503).await;
+    assert_eq!(status("/replica?max_lag=1000000s").await, 200, "whoever asks decides");
+    (0..3).filter(|n| *n != follower).for_each(|n| cluster.resume(n));
+    becomes("/readyz?max_lag=500ms", 200).await;
+    let (code, why) = cluster.get(follower, "/replica?max_lag=500ms").await;
+    assert!(code == 503 && why.contains("on probation"), "{code} {why}");
+    becomes("/replica?max_lag=500ms", 200).await;
+}
