@@ -136,6 +136,15 @@ pub enum OpenError {
     },
 }
 
+/// True if there is a log in `dir`, whatever its state. [`LogStore::open`] begins one if there is
+/// none; who knows that there was one must ask first.
+///
+/// # Errors
+/// The file system's.
+pub fn is_begun(dir: &Path) -> io::Result<bool> {
+    segment::any(dir)
+}
+
 struct Inner {
     shared: Arc<Shared>,
     method: durability::Method,

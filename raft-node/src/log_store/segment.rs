@@ -234,6 +234,19 @@ pub fn list(dir: &Path) -> io::Result<(BTreeMap<u64, PathBuf>, Vec<PathBuf>)> {
     Ok((segments, spares))
 }
 
+/// True if there is a segment in a directory.
+///
+/// # Errors
+/// The file system's.
+pub fn any(dir: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(dir)? {
+        if entry?.file_name().to_str().is_some_and(|name| name.ends_with(SUFFIX)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Makes a file of zeros, so that no later write has to extend it or allocate blocks for it.
 ///
 /// # Errors

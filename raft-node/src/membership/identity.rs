@@ -6,6 +6,8 @@
 //! The directories of the log and of the groups are made durable *before* the file. So a data
 //! directory with the file and without one of them has lost data, and is not taken for a new one:
 //! a power cut can't turn a voter into one that has forgotten, under an identity that all trust.
+//! A mark beside it says that the log was begun: a log directory that is empty after that has lost
+//! its segments.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -18,7 +20,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{config::Config, observe::exit::ExitCode, raft::types::NodeId};
+use crate::{config::Config, log_store, observe::exit::ExitCode, raft::types::NodeId};
 
 /// The file.
 pub const FILE: &str = "identity.json";
@@ -31,6 +33,9 @@ pub const LOG_DIR: &str = "log";
 
 /// Holds one directory for each group's state.
 pub const GROUPS_DIR: &str = "groups";
+
+/// Empty; is there from before the first vote or entry is written.
+const LOG_BEGUN: &str = "log-begun";
 
 const FORMAT: u32 = 1;
 
@@ -173,6 +178,20 @@ impl NodeIdentity {
     }
 }
 
+/// Notes, durably, that there is a log in the data directory: from now on one without is refused.
+/// To be called before the log takes its first vote or entry.
+///
+/// # Errors
+/// The file system's.
+pub fn note_log(dir: &Path) -> io::Result<()> {
+    let path = dir.join(LOG_BEGUN);
+    if path.try_exists()? {
+        return Ok(());
+    }
+    File::create(path)?.sync_all()?;
+    File::open(dir)?.sync_all()
+}
+
 /// Opens the data directory; makes it, and its identity, if there is nothing yet.
 ///
 /// # Errors
@@ -213,6 +232,13 @@ fn open_dir(
     compare(dir, &stored, cluster_id, node_id, groups)?;
     if let Some(what) = directories(groups).find(|name| !dir.join(name).is_dir()) {
         let (dir, what) = (dir.to_owned(), what.display().to_string());
+        return Err(IdentityError::Incomplete { dir, what });
+    }
+    let log = dir.join(LOG_DIR);
+    if dir.join(LOG_BEGUN).try_exists().map_err(io(dir))?
+        && !log_store::is_begun(&log).map_err(io(&log))?
+    {
+        let (dir, what) = (dir.to_owned(), format!("everything in {LOG_DIR}"));
         return Err(IdentityError::Incomplete { dir, what });
     }
     Ok(NodeIdentity {

@@ -94,6 +94,31 @@ fn an_identity_without_its_data_is_refused() {
 }
 
 #[test]
+fn a_log_that_was_emptied_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let begin = || {
+        let log = log_store::LogStore::open(&dir.path().join(LOG_DIR), small()).unwrap();
+        log.0.close();
+    };
+    drop(open(dir.path()).unwrap());
+    // A start that was cut off before the log was noted.
+    begin();
+    drop(open(dir.path()).unwrap());
+    begin();
+    note_log(dir.path()).unwrap();
+    drop(open(dir.path()).unwrap());
+
+    fs::remove_dir_all(dir.path().join(LOG_DIR)).unwrap();
+    fs::create_dir(dir.path().join(LOG_DIR)).unwrap();
+    let text = open(dir.path()).expect_err("it has forgotten its votes").to_string();
+    assert!(text.contains("everything in log") && text.contains("never used"), "{text}");
+}
+
+fn small() -> log_store::Options {
+    log_store::Options { segment_bytes: 4096 * 16, spare_segments: 0, ..Default::default() }
+}
+
+#[test]
 fn a_failing_disk_ends_differently_from_a_wrong_path() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");

@@ -36,6 +36,7 @@ use crate::{
         compaction::{self, Rule},
         group::{Group, RaftHandle},
         log_storage::LogStorage,
+        one_history,
         settings::{self, Timing},
         state_machine::{GroupState, StateMachine},
     },
@@ -223,6 +224,10 @@ async fn open_log(config: &Config, identity: &NodeIdentity) -> Result<LogStore, 
     let opened = runtime::blocking(move || LogStore::open(&dir, options)).await;
     let (log_store, report) = opened.map_err(|e| storage("the Raft log can't be opened", e))?;
     tracing::info!(%report, "Raft log recovered");
+    let data_dir = config.data_dir.clone();
+    runtime::blocking(move || identity::note_log(&data_dir))
+        .await
+        .map_err(|e| storage("the data directory", e))?;
     Ok(log_store)
 }
 
@@ -251,6 +256,8 @@ async fn open_group(
     let state = runtime::blocking(move || GroupState::open(id, &dir, options, for_state))
         .await
         .map_err(|e| storage(&format!("the state of group {id} can't be opened"), e))?;
+    one_history::check(&log.state(), state.store().applied())
+        .map_err(|why| Fatal::new(ExitCode::Config, format!("group {id}: {why}")))?;
     let timing = Timing {
         heartbeat_ms: config.raft.heartbeat_ms,
         election_min_ms: config.raft.election_min_ms,

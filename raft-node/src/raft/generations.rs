@@ -67,8 +67,16 @@ pub fn current(dir: &Path) -> io::Result<PathBuf> {
     let name = match fs::read_to_string(dir.join(CURRENT)) {
         Ok(name) => name.trim_end().to_owned(),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            // First start; a crash before CURRENT was written left nothing that anyone relied on.
             let name = format!("{STATE_PREFIX}1");
+            if let Some(earlier) = earlier_life(dir, &dir.join(&name))? {
+                return Err(damaged(format!(
+                    "{} is gone, but {} is there; the replica's data is damaged: rebuild it under \
+                     a new node id",
+                    dir.join(CURRENT).display(),
+                    earlier.display()
+                )));
+            }
+            // First start; a crash before CURRENT was written left nothing that anyone relied on.
             fs::create_dir_all(dir.join(&name))?;
             switch_to(dir, &dir.join(&name))?;
             name
@@ -89,6 +97,17 @@ pub fn current(dir: &Path) -> io::Result<PathBuf> {
         }
     }
     Ok(path)
+}
+
+/// Something that no group has before its first `CURRENT`, if it is there: anything but an empty
+/// directory at `first`.
+fn earlier_life(dir: &Path, first: &Path) -> io::Result<Option<PathBuf>> {
+    for (_, state) in numbered(dir, STATE_PREFIX)? {
+        if state != first || fs::read_dir(&state)?.next().is_some() {
+            return Ok(Some(state));
+        }
+    }
+    Ok(fs::read_dir(dir.join(SNAPSHOTS))?.next().transpose()?.map(|item| item.path()))
 }
 
 /// Makes `state` the generation in use, durably.
@@ -272,6 +291,21 @@ mod tests {
         assert_eq!((meta.as_slice(), found.path()), (b"theirs".as_slice(), adopted.path()));
         assert!(!unfinished.exists() && !sealed.path().exists());
         assert_eq!(fs::read_dir(dir.path().join(SNAPSHOTS)).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_lost_current_is_no_first_start() {
+        for (what, refused) in [("state-1", false), ("state-2", true), ("snapshots/4", true)] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::create_dir_all(dir.path().join(what)).unwrap();
+            assert_eq!(current(dir.path()).is_err(), refused, "{what}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(current(dir.path()).unwrap().join("1.sst"), "data").unwrap();
+        fs::remove_file(dir.path().join(CURRENT)).unwrap();
+        let error = current(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("new node id"), "{error}");
+        assert!(dir.path().join("state-1/1.sst").exists(), "nothing was changed");
     }
 
     #[test]

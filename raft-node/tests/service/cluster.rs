@@ -10,7 +10,7 @@ use std::{
 };
 
 use quorate_proto::{
-    admin::v1::{StatusRequest, admin_service_client::AdminServiceClient},
+    admin::v1::{GroupStatus, StatusRequest, admin_service_client::AdminServiceClient},
     v1::{ErrorDetail, Role, log_service_client::LogServiceClient},
 };
 use tempfile::TempDir;
@@ -66,7 +66,7 @@ impl Cluster {
 
     fn write_config(&self, n: usize, extra: &str) {
         let [client, peer, http] = self.ports[n];
-        let data = self.dir.path().join(format!("n{}", n + 1));
+        let data = self.data_dir(n);
         // Top-level keys come first, then sections.
         let mut text = format!(
             "cluster_id = \"4c5d9f0e-6f3a-4e0e-9a51-1d2f0b3c7a10\"\nnode_id = {}\n\
@@ -140,6 +140,43 @@ impl Cluster {
         assert_eq!(status, 200);
         let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.map_or(0.0, |value| value.parse().expect("a number"))
+    }
+
+    /// A node's data directory.
+    pub fn data_dir(&self, n: usize) -> PathBuf {
+        self.dir.path().join(format!("n{}", n + 1))
+    }
+
+    /// Waits until a node has ended by itself. Answers with its exit code and its last log line.
+    pub async fn ended(&mut self, n: usize) -> (Option<i32>, String) {
+        let started = Instant::now();
+        let child = self.children[n].as_mut().expect("the node was started");
+        let status = loop {
+            match child.try_wait().expect("asking for our own child") {
+                Some(status) => break status,
+                None => quorate_raft_node::runtime::sleep(Duration::from_millis(20)).await,
+            }
+            assert!(started.elapsed() < PATIENCE, "node {} does not end", n + 1);
+        };
+        self.children[n] = None;
+        let log = self.dir.path().join(format!("n{}.log", n + 1));
+        let log = std::fs::read_to_string(log).expect("its log");
+        (status.code(), log.lines().last().unwrap_or_default().to_owned())
+    }
+
+    /// A node's group 0, as it says; `None` while it does not answer.
+    pub async fn status(&self, n: usize) -> Option<GroupStatus> {
+        let status = self.admin(n).status(StatusRequest {}).await.ok()?;
+        status.into_inner().groups.into_iter().next()
+    }
+
+    /// Waits until a node's group 0 is as wanted.
+    pub async fn wait_for(&self, n: usize, what: &str, wanted: impl Fn(&GroupStatus) -> bool) {
+        let started = Instant::now();
+        while !self.status(n).await.as_ref().is_some_and(&wanted) {
+            assert!(started.elapsed() < PATIENCE, "in vain: node {} {what}", n + 1);
+            quorate_raft_node::runtime::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     pub fn url(&self, n: usize) -> String {

@@ -1,8 +1,10 @@
 //! The client API, call by call, against three real nodes.
 
 mod cluster;
+mod exactly_once;
 mod fuzz;
 mod levels;
+mod lost_data;
 
 use std::time::Duration;
 
