@@ -141,6 +141,13 @@ impl Cluster {
 
     /// Creates a log called `name` through node `id`.
     pub async fn write(&mut self, id: NodeId, name: &str) -> Result<LogPoint, WriteFailure> {
+        let at = self.propose(id, name).await?;
+        self.acknowledged.push((name.to_owned(), at));
+        Ok(at)
+    }
+
+    /// The same, but it is not noted as acknowledged.
+    pub async fn propose(&self, id: NodeId, name: &str) -> Result<LogPoint, WriteFailure> {
         let mut entry = EntryBuilder::new();
         let log = LogName::new(name).expect("a name");
         entry.push(&Command::CreateLog { name: log, if_absent: true, read_level: None });
@@ -149,9 +156,7 @@ impl Cluster {
         let gone = |_| WriteFailure::Stopped("no answer".to_owned());
         self.group(id).propose(entry.finish(TimestampMs(1)), done).await?;
         let outcomes = outcome.await.map_err(gone)??;
-        let at = outcomes.first().expect("one command").at;
-        self.acknowledged.push((name.to_owned(), at));
-        Ok(at)
+        Ok(outcomes.first().expect("one command").at)
     }
 
     /// Writes through whichever of `candidates` leads.
@@ -208,6 +213,11 @@ impl Cluster {
             damage.digests = digests;
         }
         damage
+    }
+
+    /// The last index in a node's log, on its disk or on the way there.
+    pub fn log_end(&self, id: NodeId) -> Option<u64> {
+        self.node(id).log_end()
     }
 
     pub fn term(&self, id: NodeId) -> u64 {

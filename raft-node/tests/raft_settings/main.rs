@@ -4,6 +4,7 @@
 
 mod cluster;
 mod disk;
+mod durable_quorum;
 mod leader_restore;
 mod network;
 mod node;

@@ -109,6 +109,11 @@ impl Node {
         Self { group, disk, state, running, log_store, place }
     }
 
+    /// The last index in the log, on the disk or on the way there.
+    pub fn log_end(&self) -> Option<u64> {
+        self.log_store.group(GROUP).state().last.map(|(_, index)| index)
+    }
+
     /// Ends it at this moment: what is in its files now is all that is left.
     pub async fn crash(self) {
         let Self { group, disk, log_store, state, running, place } = self;
