@@ -20,6 +20,9 @@ use crate::{
     runtime::{self, Edge, Task},
 };
 
+/// Largest HTTP/2 frame taken from a client. The default (16 KiB) would cut a batch into many.
+const FRAME_BYTES: u32 = 256 * 1024;
+
 /// HTTP/2 flow-control windows of a client's connection. The defaults (64 KiB) would hold a
 /// streaming producer to one window a round trip.
 const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
@@ -149,6 +152,7 @@ fn client_router(parts: &Parts) -> Result<tonic::transport::server::Router, Fata
     Ok(Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES)
         .max_concurrent_streams(config.limits.streams_per_connection)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))

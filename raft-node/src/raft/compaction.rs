@@ -126,9 +126,13 @@ pub async fn run(group: Group, log: GroupLog, rule: Rule, transfers: CatchingUp)
             last_flush = runtime::now();
             // By itself: giving back a large trimmed range takes long, and flushes must go on.
             if reclaiming.as_ref().is_none_or(runtime::Task::is_finished) {
-                let store = group.store();
+                let (store, group) = (group.store(), group.id);
                 let work = runtime::blocking(move || store.reclaim());
-                reclaiming = Some(runtime::spawn(work));
+                reclaiming = Some(runtime::spawn(async move {
+                    if let Err(error) = work.await {
+                        tracing::error!(group = group.0, %error, "can't give back space");
+                    }
+                }));
             }
         }
         let plan = plan(&rule, &look(&group, &log, &rule, &transfers, &mut progress));

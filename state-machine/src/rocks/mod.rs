@@ -50,6 +50,8 @@ pub struct Store {
     points: Mutex<Points>,
     /// Deleted, and not given back yet.
     deleted: Mutex<Ranges>,
+    /// Whether garbage in blob files is being collected.
+    blob_gc: Mutex<bool>,
 }
 
 /// What only apply looks at.
@@ -98,6 +100,7 @@ impl Store {
             // There is no WAL, so what is there at opening was flushed before.
             points: Mutex::new(Points { applied, durable: applied }),
             deleted: Mutex::default(),
+            blob_gc: Mutex::new(false),
         })
     }
 
@@ -237,8 +240,12 @@ impl Store {
     /// RocksDB could drop whole files of a deleted range at once, but it does so under the feet of
     /// open views, which would then miss rows that they must show. A compaction of the range is as
     /// good where batches are blobs: it rewrites keys only, and drops blob files without live
-    /// batches. Those that hold live batches too are collected as they become the older half.
-    pub fn reclaim(&self) {
+    /// batches. Those that hold live batches too are copied together once half of what blob files
+    /// hold is garbage.
+    ///
+    /// # Errors
+    /// RocksDB's.
+    pub fn reclaim(&self) -> Result<(), StoreError> {
         let ranges = lock(&self.deleted).take();
         let mut options = CompactOptions::default();
         // RocksDB's own compactions, which keep apply from stalling, go on beside it.
@@ -246,6 +253,20 @@ impl Store {
         for (from, to) in ranges {
             self.db.compact_range_opt(Some(from), Some(to), &options);
         }
+        self.adjust_blob_gc()
+    }
+
+    fn adjust_blob_gc(&self) -> Result<(), StoreError> {
+        let property = |name: &str| self.db.property_int_value(name).map_err(error::rocks(&self.dir));
+        let garbage = property("rocksdb.live-blob-file-garbage-size")?.unwrap_or(0);
+        let total = property("rocksdb.live-blob-file-size")?.unwrap_or(0);
+        let mut on = lock(&self.blob_gc);
+        let wanted = options::wants_blob_gc(*on, garbage, total);
+        if wanted != *on {
+            self.db.set_options(&options::blob_gc(wanted)).map_err(error::rocks(&self.dir))?;
+            *on = wanted;
+        }
+        Ok(())
     }
 }
 

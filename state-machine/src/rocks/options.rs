@@ -12,6 +12,20 @@ const BLOB_GC_AGE: f64 = 0.5;
 /// Share of garbage in those that forces their compaction: bounds what a trim leaves behind.
 const BLOB_GC_GARBAGE: f64 = 0.5;
 
+/// Switches the collection of garbage in blob files. It is off unless there is garbage: every
+/// compaction would copy all batches in the older half of the files, alive as they are, and a log
+/// that is only appended to would be written several times over.
+pub(super) fn blob_gc(on: bool) -> [(&'static str, &'static str); 1] {
+    [("enable_blob_garbage_collection", if on { "true" } else { "false" })]
+}
+
+/// Whether to collect garbage, when it was (`on`) or was not collected before: from half of the
+/// bytes in blob files on, until it is less than a quarter.
+pub(super) fn wants_blob_gc(on: bool, garbage: u64, total: u64) -> bool {
+    let share = if on { 4 } else { 2 };
+    total > 0 && garbage.saturating_mul(share) >= total
+}
+
 /// Full memtables waiting for their flush before apply has to wait too.
 const MEMTABLES: i32 = 4;
 
@@ -98,7 +112,7 @@ impl StoreOptions {
         options.set_blob_file_size(BLOB_FILE_BYTES);
         options.set_min_blob_size(MIN_BLOB_BYTES);
         options.set_blob_compression_type(compression);
-        options.set_enable_blob_gc(true);
+        options.set_enable_blob_gc(false);
         options.set_blob_gc_age_cutoff(BLOB_GC_AGE);
         options.set_blob_gc_force_threshold(BLOB_GC_GARBAGE);
         // There is no WAL: what a flush makes durable must be one consistent state, whatever the
