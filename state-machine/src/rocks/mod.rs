@@ -257,7 +257,8 @@ impl Store {
     }
 
     fn adjust_blob_gc(&self) -> Result<(), StoreError> {
-        let property = |name: &str| self.db.property_int_value(name).map_err(error::rocks(&self.dir));
+        let property =
+            |name: &str| self.db.property_int_value(name).map_err(error::rocks(&self.dir));
         let garbage = property("rocksdb.live-blob-file-garbage-size")?.unwrap_or(0);
         let total = property("rocksdb.live-blob-file-size")?.unwrap_or(0);
         let mut on = lock(&self.blob_gc);
