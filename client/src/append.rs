@@ -5,7 +5,8 @@ use quorate_proto::v1 as wire;
 
 use crate::{
     batch::{Batch, Record},
-    client::{Call, Client},
+    call::Call,
+    client::Client,
     errors::{Result, Stamp},
     logs::present,
     position::{Position, ProducerId},

@@ -1,19 +1,19 @@
-//! The client itself: settings, and the loop that every call but the streaming ones goes through.
+//! The client itself: settings, and what its clones share.
 
-use std::{sync::Arc, time::Duration};
-
-use crate::{
-    errors::{Effect, Error, ErrorKind, Result},
-    producer::SharedProducers,
-    retry::{self, Decision, RetryPolicy, Safety, Target},
-    routing::Routing,
-    runtime,
-    transport::{Endpoint, GrpcTransport, Transport},
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
 };
 
-/// How long one attempt of a repeatable call may take while there is time for another. Longer
-/// than an election; short enough that a silent node costs a pause, not the call.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+use crate::{
+    errors::{Error, Result},
+    hedge::{Budget, Hedging},
+    producer::SharedProducers,
+    replicas::Route,
+    retry::RetryPolicy,
+    routing::Routing,
+    transport::{Endpoint, GrpcTransport, Transport},
+};
 
 /// Settings of a [`Client`].
 #[derive(Clone)]
@@ -22,6 +22,8 @@ pub struct ClientBuilder {
     request_timeout: Duration,
     connect_timeout: Duration,
     retry: RetryPolicy,
+    route: Option<Route>,
+    hedging: Option<Hedging>,
     transport: Option<Arc<dyn Transport>>,
 }
 
@@ -32,6 +34,8 @@ impl Default for ClientBuilder {
             request_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(2),
             retry: RetryPolicy::default(),
+            route: None,
+            hedging: None,
             transport: None,
         }
     }
@@ -67,6 +71,21 @@ impl ClientBuilder {
         self
     }
 
+    /// Where reads go. Default: linearizable ones to the leader, which answers them soonest, the
+    /// others to all replicas in turn. Any replica can serve any level.
+    #[must_use]
+    pub fn route(mut self, route: Route) -> Self {
+        self.route = Some(route);
+        self
+    }
+
+    /// Asks a second replica when a read takes long. Default: never.
+    #[must_use]
+    pub fn hedging(mut self, hedging: Hedging) -> Self {
+        self.hedging = Some(hedging);
+        self
+    }
+
     /// Another network than gRPC's: for tests and simulations.
     #[must_use]
     pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
@@ -77,7 +96,7 @@ impl ClientBuilder {
     /// Makes the client. Connects to nothing yet.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`]: no endpoint, or one that is no address.
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid): no endpoint, or one that is no address.
     pub fn build(self) -> Result<Client> {
         let endpoints: Vec<Endpoint> =
             self.endpoints.iter().map(|e| Endpoint::new(e)).collect::<Result<_>>()?;
@@ -91,9 +110,11 @@ impl ClientBuilder {
                 transport,
                 routing: Routing::new(endpoints),
                 retry: self.retry,
+                hedging: self.hedging.map(|hedging| Mutex::new(Budget::new(hedging))),
             }),
             producers: Arc::default(),
             timeout: self.request_timeout,
+            route: self.route,
             pinned: None,
         })
     }
@@ -103,6 +124,7 @@ pub(crate) struct Shared {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) routing: Routing,
     pub(crate) retry: RetryPolicy,
+    pub(crate) hedging: Option<Mutex<Budget>>,
 }
 
 /// A client of one cluster. Cheap to clone; clones share connections and what they learned. Must
@@ -114,6 +136,7 @@ pub struct Client {
     /// them: these hold clients without it ([`Client::detached`]).
     pub(crate) producers: Arc<SharedProducers>,
     timeout: Duration,
+    route: Option<Route>,
     pinned: Option<Endpoint>,
 }
 
@@ -124,40 +147,6 @@ impl std::fmt::Debug for Client {
             .field("timeout", &self.timeout)
             .field("pinned", &self.pinned)
             .finish_non_exhaustive()
-    }
-}
-
-/// One call's way through the retry loop.
-pub(crate) struct Call<'a> {
-    /// For traces.
-    pub(crate) rpc: &'static str,
-    pub(crate) log: &'a str,
-    pub(crate) safety: Safety,
-    /// Where to begin.
-    pub(crate) first: First,
-    /// Kinds that are the answer although they say retryable.
-    pub(crate) too_stale_is_final: bool,
-    /// Carries a producer sequence.
-    pub(crate) producer: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum First {
-    /// The log's leader, as far as known.
-    Leader,
-    /// The nodes in turn.
-    Any,
-}
-
-impl<'a> Call<'a> {
-    pub(crate) fn write(rpc: &'static str, log: &'a str, safety: Safety) -> Self {
-        let first = First::Leader;
-        Self { rpc, log, safety, first, too_stale_is_final: false, producer: false }
-    }
-
-    pub(crate) fn read(rpc: &'static str, log: &'a str, first: First) -> Self {
-        let safety = Safety::Repeatable;
-        Self { rpc, log, safety, first, too_stale_is_final: false, producer: false }
     }
 }
 
@@ -180,6 +169,12 @@ impl Client {
         Self { timeout, ..self.clone() }
     }
 
+    /// The same client with other ways for its reads; see [`ClientBuilder::route`].
+    #[must_use]
+    pub fn with_route(&self, route: Route) -> Self {
+        Self { route: Some(route), ..self.clone() }
+    }
+
     /// The same client asking this node only, once, whatever it answers: no redirect is followed
     /// and nothing is retried.
     #[must_use]
@@ -198,92 +193,11 @@ impl Client {
         Self { producers: Arc::default(), ..self.clone() }
     }
 
+    pub(crate) fn route(&self) -> Option<Route> {
+        self.route
+    }
+
     pub(crate) fn pinned(&self) -> Option<&Endpoint> {
         self.pinned.as_ref()
-    }
-
-    pub(crate) fn first(&self, first: First, log: &str) -> Endpoint {
-        match (&self.pinned, first) {
-            (Some(pinned), _) => pinned.clone(),
-            (None, First::Leader) => self.shared.routing.writer(log),
-            (None, First::Any) => self.shared.routing.any(),
-        }
-    }
-
-    /// Runs `attempt` until it succeeds, fails for good, or time is up.
-    pub(crate) async fn call<T, F, Fut>(&self, call: Call<'_>, attempt: F) -> Result<(T, Endpoint)>
-    where
-        F: Fn(Arc<dyn Transport>, Endpoint, Duration) -> Fut + Send + Sync,
-        Fut: Future<Output = Result<T>> + Send,
-    {
-        let Call { rpc, log, safety, .. } = call;
-        let deadline = runtime::now() + self.timeout;
-        let mut endpoint = self.first(call.first, log);
-        let mut earlier_unknown = false;
-        for number in 0.. {
-            let left = deadline.saturating_duration_since(runtime::now());
-            let patience = match safety {
-                Safety::Repeatable if self.pinned.is_none() => left.min(ATTEMPT_TIMEOUT),
-                _ => left,
-            };
-            let transport = self.shared.transport.clone();
-            let error = match attempt(transport, endpoint.clone(), patience).await {
-                Ok(answer) => return Ok((answer, endpoint)),
-                Err(error) => error.after_unknown(earlier_unknown, call.producer),
-            };
-            tracing::debug!(rpc, log, %endpoint, attempt = number, %error, "an attempt failed");
-            // `after_unknown` may have widened the effect: an attempt that did nothing itself may
-            // be repeated whenever the doubtful one before it was.
-            earlier_unknown |= error.effect() == Effect::Unknown;
-            let is_final = self.pinned.is_some()
-                || (call.too_stale_is_final && error.kind() == ErrorKind::TooStale);
-            let left = deadline.saturating_duration_since(runtime::now());
-            let decision = match is_final {
-                true => Decision::GiveUp,
-                false => self.shared.retry.decide(number, &error, safety, left, runtime::dice()),
-            };
-            let Decision::Retry(target, pause) = decision else { return Err(error) };
-            endpoint = self.next(log, &endpoint, &error, target);
-            if !pause.is_zero() {
-                runtime::sleep(pause).await;
-            }
-        }
-        unreachable!("the loop ends by returning")
-    }
-
-    /// Where to go after `error`, and what it teaches.
-    pub(crate) fn next(
-        &self,
-        log: &str,
-        failed: &Endpoint,
-        error: &Error,
-        target: Target,
-    ) -> Endpoint {
-        let routing = &self.shared.routing;
-        match target {
-            Target::Same => failed.clone(),
-            Target::Leader => {
-                let hinted = error.leader().and_then(|hint| routing.learn(log, hint));
-                // A hint back to who just failed, or an outdated one, leads nowhere.
-                match hinted {
-                    Some(leader) if leader != *failed => leader,
-                    _ => routing.after(failed),
-                }
-            }
-            Target::Next => {
-                routing.forget(log, failed);
-                routing.after(failed)
-            }
-        }
-    }
-
-    /// The pause before attempt `number` of a stream that is being repaired.
-    pub(crate) fn pause(&self, number: u32, error: &Error) -> Duration {
-        let first_hop = number == 0 && retry::target(error) == Target::Leader;
-        let backoff = match first_hop {
-            true => Duration::ZERO,
-            false => self.shared.retry.backoff(number, runtime::dice()),
-        };
-        backoff.max(error.retry_after())
     }
 }

@@ -34,6 +34,8 @@ pub enum OnUnmet {
     /// Refuses with [`ErrorKind::TooStale`](crate::ErrorKind::TooStale) and the age that could be
     /// offered.
     Fail,
+    /// Asks the leader on the caller's behalf, within the node's budget for that.
+    Forward,
     /// Answers all the same; the header says how old the answer may be.
     ServeAndMark,
 }
@@ -112,6 +114,11 @@ impl Consistency {
         self
     }
 
+    pub(crate) fn with_level(mut self, level: Level) -> Self {
+        self.level = level;
+        self
+    }
+
     /// The level.
     #[must_use]
     pub fn level(&self) -> Level {
@@ -128,6 +135,7 @@ impl Consistency {
             OnUnmet::Wait => wire::OnUnmet::Wait,
             OnUnmet::Redirect => wire::OnUnmet::Redirect,
             OnUnmet::Fail => wire::OnUnmet::Fail,
+            OnUnmet::Forward => wire::OnUnmet::Forward,
             OnUnmet::ServeAndMark => wire::OnUnmet::ServeAndMark,
         };
         wire::Consistency {

@@ -148,6 +148,7 @@ struct Inner {
     stamp: Option<Stamp>,
     endpoint: Option<String>,
     secondary: bool,
+    from_node: bool,
 }
 
 /// A failed call: what was wrong, whether it took effect, whether trying again makes sense.
@@ -177,6 +178,7 @@ impl Error {
             stamp: None,
             endpoint: None,
             secondary: false,
+            from_node: false,
         }))
     }
 
@@ -234,6 +236,7 @@ impl Error {
             stamp: detail.stamp,
             endpoint: None,
             secondary: false,
+            from_node: true,
         }))
     }
 
@@ -364,6 +367,11 @@ impl Error {
         self.0.stamp = None;
         self.0.secondary = true;
         self.with_effect(effect).with_message(message)
+    }
+
+    /// Whether a node said so itself; otherwise nobody answered, or something in between.
+    pub(crate) fn is_from_node(&self) -> bool {
+        self.0.from_node
     }
 
     pub(crate) fn is_secondary(&self) -> bool {

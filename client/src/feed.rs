@@ -7,10 +7,11 @@ use futures::StreamExt;
 use quorate_proto::v1::{self as wire, ReadResponse};
 
 use crate::{
-    client::{Call, Client, First},
+    call::{self, Call, Load},
+    client::Client,
+    consistency::Consistency,
     errors::{Error, ErrorKind, Result},
     logs::present,
-    retry,
     runtime::{self, Instant},
     transport::{Answers, Endpoint},
 };
@@ -37,9 +38,11 @@ pub(crate) struct Feed {
     log: String,
     endpoint: Endpoint,
     stream: Option<Answers<ReadResponse>>,
+    /// Counts as a read under way at the endpoint.
+    load: Option<Load>,
     /// Silence longer than this is a broken stream.
     idle: Duration,
-    too_stale_is_final: bool,
+    asked: Consistency,
     /// How long to try to repair it; `None`: for ever.
     patience: Option<Duration>,
     /// Why, since when, and after how many attempts the stream is not open.
@@ -53,13 +56,12 @@ impl Feed {
     pub(crate) async fn open(
         client: &Client,
         log: &str,
-        first: First,
+        asked: &Consistency,
         ask: &Ask,
-        too_stale_is_final: bool,
         idle: Duration,
         patience: Option<Duration>,
     ) -> Result<(Self, wire::ReadHeader, ReadResponse)> {
-        let call = Call { too_stale_is_final, ..Call::read(ask.rpc(), log, first) };
+        let call = Call::read(ask.rpc(), log, asked);
         let ((stream, header, first), endpoint) = client
             .call(call, |transport, to, timeout| {
                 let ask = ask.clone();
@@ -67,12 +69,13 @@ impl Feed {
             })
             .await?;
         let feed = Self {
+            load: Some(Load::at(client, &endpoint)),
             client: client.clone(),
             log: log.to_owned(),
             endpoint,
             stream: Some(stream),
             idle,
-            too_stale_is_final,
+            asked: asked.clone(),
             patience,
             failure: None,
             broken_since: None,
@@ -127,17 +130,17 @@ impl Feed {
 
     /// Notes a failure, or returns it when it is final.
     pub(crate) fn broke(&mut self, error: Error) -> Result<()> {
-        self.stream = None;
+        (self.stream, self.load) = (None, None);
         let since = *self.broken_since.get_or_insert_with(runtime::now);
         // Reached only when resuming what was there before: this replica is behind the last one.
         let behind = error.kind() == ErrorKind::OutOfRange;
-        let stale = error.kind() == ErrorKind::TooStale;
         let in_time = self.patience.is_none_or(|patience| since.elapsed() < patience);
-        let repairable = error.is_retryable() && !(stale && self.too_stale_is_final) || behind;
+        let repairable = error.is_retryable() && !call::is_final(&self.asked, &error) || behind;
         if self.client.pinned().is_some() || !in_time || !repairable {
             return Err(error);
         }
         tracing::debug!(log = self.log, endpoint = %self.endpoint, %error, "a read stream broke");
+        self.client.blame(&self.endpoint, &self.asked, &error, self.idle);
         self.failure = Some(error);
         Ok(())
     }
@@ -147,8 +150,8 @@ impl Feed {
             let pause = self.client.pause(self.attempt, &error);
             runtime::sleep(pause).await;
             // Not before: a caller who drops us in the pause finds the failure again.
-            let target = retry::target(&error);
-            self.endpoint = self.client.next(&self.log, &self.endpoint, &error, target);
+            let failed = &self.endpoint;
+            self.endpoint = self.client.next_reader(&self.log, &self.asked, failed, &error);
             self.failure = None;
             self.attempt += 1;
         }
@@ -158,6 +161,7 @@ impl Feed {
         tracing::debug!(log = self.log, endpoint = %self.endpoint, "a read stream is resumed");
         self.client.learn(&self.log, &header);
         self.stream = Some(stream);
+        self.load = Some(Load::at(&self.client, &self.endpoint));
         Ok(first)
     }
 }

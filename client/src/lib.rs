@@ -71,8 +71,9 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `client` | settings; the loop of attempts |
+//! | `client`, `call` | settings; the loop of attempts |
 //! | `retry` (pure), `routing` | whether, when and where to try again; who leads |
+//! | `replicas`, `hedge` (pure) | which replica reads go to; second tries |
 //! | `transport` | the seam to the network; `runtime`: the seam to tasks and time |
 //! | `errors`, `position`, `consistency` | vocabulary |
 //! | `batch` | records to bytes, once, and back without copies |
@@ -80,22 +81,27 @@
 //! | `producer` | appends in order and exactly once, many in flight |
 //! | `stored`, `cursor` (pure), `feed` | batches as they come back; keeping them dense; repairing streams |
 //! | `reader`, `tailer` | reading to the end; following |
+//! | `session` | reading one's own writes, on any replica; tokens |
 
 mod admin;
 mod append;
 mod batch;
+mod call;
 mod client;
 mod consistency;
 mod cursor;
 mod errors;
 mod feed;
+mod hedge;
 mod logs;
 mod position;
 mod producer;
 mod reader;
+mod replicas;
 mod retry;
 mod routing;
 mod runtime;
+mod session;
 mod stored;
 mod tailer;
 mod transport;
@@ -112,11 +118,14 @@ pub use batch::{
 pub use client::{Client, ClientBuilder};
 pub use consistency::{Consistency, Level, OnUnmet};
 pub use errors::{Effect, Error, ErrorKind, Leader, Result, Stamp};
+pub use hedge::Hedging;
 pub use logs::{CreatedLog, Fenced, LogInfo, LogsPage, ReadHeader, Trimmed};
 pub use position::{NotHex, Position, ProducerId};
 pub use producer::{AppendTicket, MAX_BATCHES_IN_FLIGHT, Producer, ProducerBuilder};
 pub use reader::{Read, Reader};
+pub use replicas::Route;
 pub use retry::RetryPolicy;
+pub use session::{BadSession, Session, SessionToken};
 pub use stored::{ReadBatch, ReadRecord, ReadRecords};
 pub use tailer::{Tail, TailEvent, Tailer};
 pub use transport::{Answers, Endpoint, GrpcTransport, Requests, Transport};

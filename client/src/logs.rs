@@ -5,7 +5,8 @@ use quorate_proto::v1 as wire;
 pub use quorate_proto::v1::{LogInfo, ReadHeader};
 
 use crate::{
-    client::{Call, Client, First},
+    call::Call,
+    client::Client,
     consistency::{Consistency, Level},
     errors::{Error, Leader, Result, Stamp},
     position::Position,
@@ -65,15 +66,6 @@ pub(crate) fn present<T>(part: Option<T>, what: &str) -> Result<T> {
         let message = format!("the answer has no {what}; is this a Quorate node of this version?");
         Error::new(crate::ErrorKind::Internal, false, crate::Effect::Unknown, message)
     })
-}
-
-/// Linearizable reads are answered soonest by the leader; the others spread. A log that says
-/// nothing is read linearizably.
-pub(crate) fn first_for(consistency: &Consistency) -> First {
-    match consistency.level() {
-        Level::Linearizable | Level::OfLog => First::Leader,
-        Level::Bounded(_) | Level::Eventual => First::Any,
-    }
 }
 
 impl Client {
@@ -156,10 +148,8 @@ impl Client {
             name: name.to_owned(),
             consistency: Some(consistency.to_wire()),
         };
-        let mut call = Call::read("DescribeLog", name, first_for(consistency));
-        call.too_stale_is_final = consistency.fails_when_unmet();
         let (answer, _) = self
-            .call(call, |transport, to, timeout| {
+            .call(Call::read("DescribeLog", name, consistency), |transport, to, timeout| {
                 let request = request.clone();
                 async move { transport.describe_log(&to, request, timeout).await }
             })
@@ -187,10 +177,8 @@ impl Client {
             page_token: page.unwrap_or_default().to_owned(),
             consistency: Some(consistency.to_wire()),
         };
-        let mut call = Call::read("ListLogs", prefix, First::Any);
-        call.too_stale_is_final = consistency.fails_when_unmet();
         let (answer, _) = self
-            .call(call, |transport, to, timeout| {
+            .call(Call::read("ListLogs", prefix, consistency), |transport, to, timeout| {
                 let request = request.clone();
                 async move { transport.list_logs(&to, request, timeout).await }
             })

@@ -11,8 +11,8 @@ use crate::{
     cursor::{Cursor, Start},
     errors::{Error, Result},
     feed::{Ask, Feed},
-    logs::first_for,
     position::Position,
+    session::{Reading, Session},
     stored::{ReadBatch, ReadRecord},
     transport::Endpoint,
 };
@@ -32,6 +32,7 @@ pub struct Read {
     max_bytes: u64,
     consistency: Consistency,
     incarnation: Option<u64>,
+    session: Option<Session>,
     verify: bool,
 }
 
@@ -47,6 +48,7 @@ impl Client {
             max_bytes: 0,
             consistency: Consistency::default(),
             incarnation: None,
+            session: None,
             verify: true,
         }
     }
@@ -113,6 +115,12 @@ impl Read {
         self
     }
 
+    /// Reflects what this session has seen, besides, and counts as seen by it.
+    pub(crate) fn within(mut self, session: &Session) -> Self {
+        self.session = Some(session.clone());
+        self
+    }
+
     /// Whether batches are checked against their CRC32C. Default: yes.
     pub fn verify_checksums(mut self, verify: bool) -> Self {
         self.verify = verify;
@@ -125,25 +133,16 @@ impl Read {
     /// [`LogNotFound`](crate::ErrorKind::LogNotFound), [`Trimmed`](crate::ErrorKind::Trimmed),
     /// [`OutOfRange`](crate::ErrorKind::OutOfRange), or the consistency can't be had in time.
     pub async fn open(self) -> Result<Reader> {
-        let request = wire::ReadRequest {
-            log: self.log.clone(),
-            from: self.start.to_wire(),
-            to_offset: self.to_offset,
-            max_records: self.max_records,
-            max_bytes: self.max_bytes,
-            consistency: Some(self.consistency.to_wire()),
-            incarnation: self.incarnation,
+        let mut reading = Reading::new(self.session.as_ref(), &self.log, &self.consistency);
+        let (feed, header, first) = loop {
+            match self.begin(reading.asks()).await {
+                Ok(began) => break began,
+                Err(error) => reading.refused(error).await?,
+            }
         };
-        let (feed, header, first) = Feed::open(
-            &self.client,
-            &self.log,
-            first_for(&self.consistency),
-            &Ask::Read(request),
-            self.consistency.fails_when_unmet(),
-            IDLE,
-            Some(self.client.timeout()),
-        )
-        .await?;
+        if let Some(session) = &self.session {
+            session.saw(&self.log, &header);
+        }
         let start = self.start.resolve(&header, header.start_offset);
         let mut cursor = Cursor::new(start, self.verify);
         cursor.push(first.batches);
@@ -159,6 +158,20 @@ impl Read {
             header,
             ended: false,
         })
+    }
+
+    async fn begin(&self, asks: &Consistency) -> Result<(Feed, ReadHeader, wire::ReadResponse)> {
+        let request = wire::ReadRequest {
+            log: self.log.clone(),
+            from: self.start.to_wire(),
+            to_offset: self.to_offset,
+            max_records: self.max_records,
+            max_bytes: self.max_bytes,
+            consistency: Some(asks.to_wire()),
+            incarnation: self.incarnation,
+        };
+        let patience = Some(self.client.timeout());
+        Feed::open(&self.client, &self.log, asks, &Ask::Read(request), IDLE, patience).await
     }
 }
 

@@ -4,9 +4,16 @@
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard},
+    time::Duration,
 };
 
-use crate::{errors::Leader, transport::Endpoint};
+use crate::{
+    consistency::Consistency,
+    errors::Leader,
+    replicas::{self, Probe, Replicas, Route, Why},
+    runtime,
+    transport::Endpoint,
+};
 
 /// Nodes kept besides the configured ones. Clusters are small; this only bounds what wrong hints
 /// could do.
@@ -26,13 +33,11 @@ struct Known {
 #[derive(Debug, Default)]
 struct State {
     /// The configured ones first. Never empty.
-    endpoints: Vec<Endpoint>,
+    replicas: Replicas,
     configured: usize,
     leaders: HashMap<String, Known>,
     /// Who led whatever was written last: the best guess for a log not seen before.
     latest: Option<Endpoint>,
-    /// Moves on with every read that may go anywhere.
-    turn: usize,
 }
 
 /// Shared by all clones of a client.
@@ -45,9 +50,10 @@ impl Routing {
     pub(crate) fn new(endpoints: Vec<Endpoint>) -> Self {
         assert!(!endpoints.is_empty(), "the builder asks for at least one endpoint");
         let configured = endpoints.len();
-        // Clients that start together should not all begin at the same node.
-        let turn = (crate::runtime::dice() * configured as f64) as usize;
-        Self { state: Mutex::new(State { endpoints, configured, turn, ..State::default() }) }
+        let mut replicas = Replicas::default();
+        endpoints.into_iter().for_each(|endpoint| replicas.add(endpoint));
+        replicas.begin_at((runtime::dice() * configured as f64) as usize);
+        Self { state: Mutex::new(State { replicas, configured, ..State::default() }) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -56,30 +62,60 @@ impl Routing {
 
     /// Configured and learned nodes.
     pub(crate) fn endpoints(&self) -> Vec<Endpoint> {
-        self.state().endpoints.clone()
+        self.state().replicas.endpoints().cloned().collect()
     }
 
     /// Where to write to `log`: its leader, or the best guess.
     pub(crate) fn writer(&self, log: &str) -> Endpoint {
         let state = self.state();
         let known = state.leaders.get(log).map(|known| &known.endpoint);
-        known.or(state.latest.as_ref()).unwrap_or(&state.endpoints[0]).clone()
+        known.or(state.latest.as_ref()).unwrap_or(state.replicas.first()).clone()
     }
 
-    /// The nodes in turn.
-    pub(crate) fn any(&self) -> Endpoint {
+    /// Where a read goes, and probes to send meanwhile.
+    pub(crate) fn reader(
+        &self,
+        route: Route,
+        asked: &Consistency,
+        failed: Option<&Endpoint>,
+    ) -> (Endpoint, Vec<Probe>) {
         let mut state = self.state();
-        let at = state.turn % state.endpoints.len();
-        state.turn = at + 1;
-        state.endpoints[at].clone()
+        let chosen = state.replicas.choose(route, replicas::bound(asked), failed);
+        (chosen, state.replicas.due(route, runtime::now()))
+    }
+
+    /// A read at `endpoint` begins.
+    pub(crate) fn began(&self, endpoint: &Endpoint) {
+        self.state().replicas.began(endpoint);
+    }
+
+    /// It is over.
+    pub(crate) fn ended(&self, endpoint: &Endpoint) {
+        self.state().replicas.ended(endpoint);
+    }
+
+    /// A read was answered; after `round_trip`, if nothing was waited for.
+    pub(crate) fn answered(&self, endpoint: &Endpoint, round_trip: Option<Duration>) {
+        self.state().replicas.answered(endpoint, round_trip, runtime::now());
+    }
+
+    /// `endpoint` could not give what was asked.
+    pub(crate) fn failed(&self, endpoint: &Endpoint, why: Why, asked: &Consistency) {
+        let (now, dice) = (runtime::now(), runtime::dice());
+        self.state().replicas.failed(endpoint, why, asked, now, dice);
+    }
+
+    /// What came of a probe.
+    pub(crate) fn probed(&self, endpoint: &Endpoint, outcome: Option<Duration>) {
+        let (now, dice) = (runtime::now(), runtime::dice());
+        self.state().replicas.probed(endpoint, outcome, now, dice);
     }
 
     /// The node after `failed`, in a ring.
     pub(crate) fn after(&self, failed: &Endpoint) -> Endpoint {
         let state = self.state();
-        let at = state.endpoints.iter().position(|e| e == failed);
-        let next = at.map_or(0, |at| (at + 1) % state.endpoints.len());
-        state.endpoints[next].clone()
+        let mut behind = state.replicas.endpoints().skip_while(|e| *e != failed).skip(1);
+        behind.next().unwrap_or(state.replicas.first()).clone()
     }
 
     /// Takes a hint, unless it is older than what is known. Says where it points.
@@ -89,10 +125,9 @@ impl Routing {
         if state.leaders.get(log).is_some_and(|known| known.term > hint.term) {
             return None;
         }
-        if !state.endpoints.contains(&endpoint)
-            && state.endpoints.len() < state.configured + MAX_LEARNED
-        {
-            state.endpoints.push(endpoint.clone());
+        let known = state.replicas.endpoints().any(|known| *known == endpoint);
+        if !known && state.replicas.len() < state.configured + MAX_LEARNED {
+            state.replicas.add(endpoint.clone());
         }
         state.set(log, endpoint.clone(), hint.term);
         Some(endpoint)
@@ -173,9 +208,6 @@ mod tests {
         assert_eq!(routing.after(&at(1)), at(2));
         assert_eq!(routing.after(&at(3)), at(1));
         assert_eq!(routing.after(&at(9)), at(1));
-        let mut seen = [routing.any(), routing.any(), routing.any()];
-        seen.sort();
-        assert_eq!(seen, [at(1), at(2), at(3)]);
     }
 
     #[test]

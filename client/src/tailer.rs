@@ -11,8 +11,8 @@ use crate::{
     cursor::{Cursor, Start},
     errors::{Error, Result},
     feed::{Ask, Feed},
-    logs::first_for,
     position::Position,
+    session::{Reading, Session},
     stored::ReadBatch,
     transport::Endpoint,
 };
@@ -38,6 +38,7 @@ pub struct Tail {
     start: Start,
     consistency: Consistency,
     incarnation: Option<u64>,
+    session: Option<Session>,
     header_interval: Duration,
     patience: Option<Duration>,
     verify: bool,
@@ -52,6 +53,7 @@ impl Client {
             start: Start::Default,
             consistency: Consistency::default(),
             incarnation: None,
+            session: None,
             header_interval: HEADER_INTERVAL,
             patience: Some(PATIENCE),
             verify: true,
@@ -116,6 +118,13 @@ impl Tail {
         self
     }
 
+    /// Begins with what this session has seen, and what comes counts as seen by it. The session's
+    /// other reads may run ahead of the tail meanwhile.
+    pub(crate) fn within(mut self, session: &Session) -> Self {
+        self.session = Some(session.clone());
+        self
+    }
+
     /// Whether batches are checked against their CRC32C. Default: yes.
     pub fn verify_checksums(mut self, verify: bool) -> Self {
         self.verify = verify;
@@ -129,24 +138,29 @@ impl Tail {
     /// [`OutOfRange`](crate::ErrorKind::OutOfRange), or the consistency can't be had in time.
     pub async fn open(self) -> Result<Tailer> {
         let interval_ms = u64::try_from(self.header_interval.as_millis()).unwrap_or(u64::MAX);
+        let idle = self.header_interval.saturating_mul(MISSED_HEADERS).max(MIN_IDLE);
         let request = wire::TailRequest {
             log: self.log.clone(),
             from: self.start.to_wire(),
-            consistency: Some(self.consistency.to_wire()),
+            consistency: None,
             incarnation: self.incarnation,
             // 0 would mean the node's default.
             header_interval_ms: interval_ms.max(1),
         };
-        let (feed, header, first) = Feed::open(
-            &self.client,
-            &self.log,
-            first_for(&self.consistency),
-            &Ask::Tail(request.clone()),
-            self.consistency.fails_when_unmet(),
-            self.header_interval.saturating_mul(MISSED_HEADERS).max(MIN_IDLE),
-            self.patience,
-        )
-        .await?;
+        let mut reading = Reading::new(self.session.as_ref(), &self.log, &self.consistency);
+        let (feed, header, first) = loop {
+            let asks = reading.asks();
+            let asked = Some(asks.to_wire());
+            let ask = Ask::Tail(wire::TailRequest { consistency: asked, ..request.clone() });
+            let (client, log) = (&self.client, &self.log);
+            match Feed::open(client, log, asks, &ask, idle, self.patience).await {
+                Ok(began) => break began,
+                Err(error) => reading.refused(error).await?,
+            }
+        };
+        if let Some(session) = &self.session {
+            session.saw(&self.log, &header);
+        }
         let mut cursor = Cursor::new(self.start.resolve(&header, header.next_offset), self.verify);
         cursor.push(first.batches);
         Ok(Tailer {
@@ -154,6 +168,7 @@ impl Tail {
             cursor,
             request,
             consistency: self.consistency,
+            session: self.session,
             unread_header: Some(header.clone()),
             header,
             failed: None,
@@ -178,6 +193,7 @@ pub struct Tailer {
     cursor: Cursor,
     request: wire::TailRequest,
     consistency: Consistency,
+    session: Option<Session>,
     header: ReadHeader,
     unread_header: Option<ReadHeader>,
     failed: Option<Error>,
@@ -250,6 +266,9 @@ impl Tailer {
                 Some(message) => {
                     self.cursor.push(message.batches);
                     if let Some(header) = message.header {
+                        if let Some(session) = &self.session {
+                            session.saw(&self.request.log, &header);
+                        }
                         self.header = header.clone();
                         self.unread_header = Some(header);
                     }

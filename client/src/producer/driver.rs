@@ -19,7 +19,7 @@ use super::{
 use crate::{
     append::{AppendOptions, Appended},
     batch::Batch,
-    client::{Client, First},
+    client::Client,
     errors::{Effect, Error, Result},
     position::ProducerId,
     retry,
@@ -41,7 +41,8 @@ const DRAIN: usize = 256;
 pub(super) enum Command {
     Append(Submission),
     Flush(oneshot::Sender<Result<()>>),
-    Close(oneshot::Sender<Result<()>>),
+    /// What was admitted is delivered; nothing more is taken.
+    Close,
 }
 
 /// The way to the leader.
@@ -113,24 +114,20 @@ impl Driver {
     pub(super) async fn run(mut self) {
         let mut state = State {
             link: Link::Idle,
-            endpoint: self.client.first(First::Leader, &self.log),
+            endpoint: self.client.writer(&self.log),
             attempt: 0,
             silences: 0,
             alive: runtime::now(),
         };
-        let mut closing: Vec<oneshot::Sender<Result<()>>> = Vec::new();
         let mut open_queue = true;
         let mut buffer = Vec::with_capacity(DRAIN);
         loop {
             self.window.pack();
             if let Err(fatal) = self.send(&mut state) {
-                self.give_up(&fatal, closing).await;
+                self.give_up(&fatal).await;
                 return;
             }
             if !open_queue && self.window.is_empty() {
-                for done in closing {
-                    let _ = done.send(Ok(()));
-                }
                 return;
             }
             let (wake, why) = self.next_timer(&state);
@@ -142,11 +139,8 @@ impl Driver {
                         match command {
                             Command::Append(submission) => self.window.submit(submission),
                             Command::Flush(done) => self.window.flush(done),
-                            Command::Close(done) => {
-                                // What was queued behind it is still taken, as it was admitted.
-                                self.commands.close();
-                                closing.push(done);
-                            }
+                            // What was queued behind it is still taken, as it was admitted.
+                            Command::Close => self.commands.close(),
                         }
                     }
                     Ok(())
@@ -154,7 +148,7 @@ impl Driver {
                 () = runtime::sleep_until(wake) => self.on_timer(&mut state, why),
             };
             if let Err(fatal) = outcome {
-                self.give_up(&fatal, closing).await;
+                self.give_up(&fatal).await;
                 return;
             }
         }
@@ -335,7 +329,7 @@ impl Driver {
     }
 
     /// Everybody is told, and whoever comes later, too.
-    async fn give_up(mut self, error: &Error, closing: Vec<oneshot::Sender<Result<()>>>) {
+    async fn give_up(mut self, error: &Error) {
         tracing::debug!(log = self.log, producer = %self.id, %error, "a producer failed");
         let _ = self.failure.set(error.clone());
         self.window.fail(error);
@@ -346,11 +340,9 @@ impl Driver {
                     let error = window::secondary(error, Effect::None);
                     let _ = submission.caller.answer.send(Err(error));
                 }
-                Command::Flush(done) | Command::Close(done) => drop(done.send(Err(error.clone()))),
+                Command::Flush(done) => drop(done.send(Err(error.clone()))),
+                Command::Close => {}
             }
-        }
-        for done in closing {
-            let _ = done.send(Err(error.clone()));
         }
     }
 }

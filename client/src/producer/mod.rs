@@ -321,7 +321,13 @@ impl Producer {
     /// # Errors
     /// The producer failed; the tickets say what became of each append.
     pub async fn flush(&self) -> Result<()> {
-        self.ask(Command::Flush).await
+        let (done, answer) = oneshot::channel();
+        if self.shared.commands.send(Command::Flush(done)).is_ok()
+            && let Ok(result) = answer.await
+        {
+            return result;
+        }
+        self.ended().await
     }
 
     /// Delivers what was admitted and ends the producer, for its clones, too.
@@ -329,17 +335,12 @@ impl Producer {
     /// # Errors
     /// The producer failed; the tickets say what became of each append.
     pub async fn close(&self) -> Result<()> {
-        self.ask(Command::Close).await
+        // Not taken: it was closed before, and what was admitted may still be on its way.
+        let _ = self.shared.commands.send(Command::Close);
+        self.ended().await
     }
 
-    async fn ask(&self, command: fn(oneshot::Sender<Result<()>>) -> Command) -> Result<()> {
-        let (done, answer) = oneshot::channel();
-        if self.shared.commands.send(command(done)).is_ok()
-            && let Ok(result) = answer.await
-        {
-            return result;
-        }
-        // Closed before: what was admitted may still be on its way.
+    async fn ended(&self) -> Result<()> {
         let mut ended = self.shared.ended.clone();
         while ended.changed().await.is_ok() {}
         self.failure().cloned().map_or(Ok(()), Err)

@@ -8,5 +8,8 @@ mod calls;
 mod cluster;
 mod producer;
 mod reads;
+mod replicas;
+mod routes;
 mod service;
+mod session;
 mod state;

@@ -1,0 +1,390 @@
+//! Replicas behind a scripted transport, in time that the tests move: what they have applied, how
+//! long they take, whether they answer. Everything here is deterministic.
+
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use futures::StreamExt;
+use quorate_client::{Answers, Client, ClientBuilder, Endpoint, Error, Requests, Transport};
+use quorate_proto::{
+    admin::v1 as admin,
+    v1::{self as wire, Effect, ErrorDetail, ErrorKind, Level},
+};
+use tokio::{sync::watch, time::sleep};
+
+use crate::state::detail;
+
+/// How a replica behaves.
+#[derive(Clone, Debug, Default)]
+pub struct Replica {
+    /// Before every answer.
+    pub delay: Duration,
+    /// Connections break.
+    pub down: bool,
+    /// Never answers.
+    pub mute: bool,
+    /// Applies nothing beyond this index.
+    pub stuck_at: Option<u64>,
+    /// The age it can prove.
+    pub age: Duration,
+}
+
+#[derive(Default)]
+struct Inner {
+    replicas: Vec<Replica>,
+    /// Index of the last entry; every write is one.
+    index: u64,
+    /// Entries that were acknowledged and are gone: an unsafe recovery.
+    lost_behind: Option<u64>,
+    /// Name: incarnation and next offset, by index.
+    logs: HashMap<String, (u64, Vec<(u64, u64)>)>,
+    /// Reads (and probes) that arrived, by replica.
+    reads: Vec<u64>,
+    unanswered: Vec<u32>,
+}
+
+/// Three replicas of one group; the first one leads.
+pub struct Replicas {
+    inner: Mutex<Inner>,
+    changed: watch::Sender<()>,
+}
+
+pub fn endpoint(n: usize) -> Endpoint {
+    Endpoint::new(&format!("replica{n}:1")).unwrap()
+}
+
+fn number(endpoint: &Endpoint) -> usize {
+    (0..3).find(|n| *endpoint == self::endpoint(*n)).expect("one of the three")
+}
+
+fn refusal(kind: ErrorKind, retryable: bool) -> Error {
+    Error::from_detail(detail(kind, retryable, Effect::None))
+}
+
+fn broken() -> Error {
+    Error::from_status(&tonic::Status::unavailable("scripted: nobody listens"), false)
+}
+
+impl Replicas {
+    /// Log "l" exists.
+    pub fn new() -> Arc<Self> {
+        let this = Self { inner: Mutex::default(), changed: watch::Sender::new(()) };
+        {
+            let mut inner = this.inner();
+            inner.replicas = vec![Replica::default(); 3];
+            (inner.reads, inner.unanswered) = (vec![0; 3], vec![0; 3]);
+        }
+        this.create("l");
+        Arc::new(this)
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap()
+    }
+
+    pub fn builder(self: &Arc<Self>) -> ClientBuilder {
+        let endpoints = (0..3).map(|n| endpoint(n).as_str().to_owned());
+        Client::builder().endpoints(endpoints).transport(self.clone())
+    }
+
+    pub fn client(self: &Arc<Self>) -> Client {
+        self.builder().build().unwrap()
+    }
+
+    /// Changes how replica `n` behaves.
+    pub fn set(&self, n: usize, change: impl FnOnce(&mut Replica)) {
+        change(&mut self.inner().replicas[n]);
+        self.changed.send_replace(());
+    }
+
+    pub fn create(&self, log: &str) {
+        let mut inner = self.inner();
+        inner.index += 1;
+        let index = inner.index;
+        inner.logs.insert(log.to_owned(), (index, vec![(index, 0)]));
+        self.changed.send_replace(());
+    }
+
+    pub fn delete(&self, log: &str) {
+        let mut inner = self.inner();
+        inner.index += 1;
+        inner.logs.remove(log);
+        self.changed.send_replace(());
+    }
+
+    /// Everything behind `index` is gone.
+    pub fn lose_behind(&self, index: u64) {
+        let mut inner = self.inner();
+        inner.lost_behind = Some(index);
+        inner.index = index;
+    }
+
+    pub fn index(&self) -> u64 {
+        self.inner().index
+    }
+
+    /// Replica `n` applies nothing new from now on.
+    pub fn freeze(&self, n: usize) {
+        let index = self.index();
+        self.set(n, |replica| replica.stuck_at = Some(index));
+    }
+
+    pub fn thaw(&self, n: usize) {
+        self.set(n, |replica| replica.stuck_at = None);
+    }
+
+    /// Reads that arrived since the last time, by replica.
+    pub fn reads(&self) -> Vec<u64> {
+        std::mem::replace(&mut self.inner().reads, vec![0; 3])
+    }
+
+    pub fn unanswered(&self) -> Vec<u32> {
+        self.inner().unanswered.clone()
+    }
+
+    pub fn append(&self, log: &str, records: u64) -> wire::AppendResponse {
+        let mut inner = self.inner();
+        inner.index += 1;
+        let index = inner.index;
+        let (incarnation, ends) = inner.logs.get_mut(log).expect("the log exists");
+        let first_offset = ends.last().expect("it was created").1;
+        ends.push((index, first_offset + records));
+        let part = wire::AppendedPart {
+            first_offset,
+            next_offset: first_offset + records,
+            incarnation: *incarnation,
+            ..Default::default()
+        };
+        let position = position(index, *incarnation);
+        let stamp = Some(wire::Stamp { term: 1, log_index: index, ..Default::default() });
+        self.changed.send_replace(());
+        wire::AppendResponse { part: Some(part), position, stamp }
+    }
+
+    /// A read at replica `n`, as the real ones do it: wait, look, say what was seen.
+    async fn header(
+        &self,
+        n: usize,
+        log: &str,
+        consistency: wire::Consistency,
+    ) -> Result<wire::ReadHeader, Error> {
+        let replica = {
+            let mut inner = self.inner();
+            inner.reads[n] += 1;
+            inner.replicas[n].clone()
+        };
+        if replica.down {
+            return Err(broken());
+        }
+        let _counted = Counted::new(self, n);
+        if replica.mute {
+            std::future::pending::<()>().await;
+        }
+        if !replica.delay.is_zero() {
+            sleep(replica.delay).await;
+        }
+        self.age(n, &consistency).await?;
+        for token in &consistency.at_least {
+            self.reach(n, token).await?;
+        }
+        let inner = self.inner();
+        let applied = inner.replicas[n].stuck_at.unwrap_or(u64::MAX).min(inner.index);
+        let Some((incarnation, ends)) = inner.logs.get(log).filter(|log| log.0 <= applied) else {
+            return Err(refusal(ErrorKind::LogNotFound, false));
+        };
+        let next_offset = ends.iter().rfind(|(index, _)| *index <= applied).map_or(0, |end| end.1);
+        Ok(wire::ReadHeader {
+            position: position(applied, *incarnation),
+            term: 1,
+            applied_index: applied,
+            served_by: n as u64,
+            next_offset,
+            incarnation: *incarnation,
+            ..Default::default()
+        })
+    }
+
+    async fn age(&self, n: usize, asked: &wire::Consistency) -> Result<(), Error> {
+        let bound = match asked.level() {
+            Level::Eventual => return Ok(()),
+            Level::Linearizable | Level::Unspecified => Duration::ZERO,
+            Level::Bounded => Duration::from_millis(asked.max_staleness_ms.expect("a bound")),
+        };
+        let waits = matches!(asked.on_unmet(), wire::OnUnmet::Wait | wire::OnUnmet::Unspecified);
+        let mut changed = self.changed.subscribe();
+        while self.inner().replicas[n].age > bound {
+            if !waits {
+                let age_ms = Some(self.inner().replicas[n].age.as_millis() as u64);
+                let detail = detail(ErrorKind::TooStale, true, Effect::None);
+                return Err(Error::from_detail(ErrorDetail { age_ms, ..detail }));
+            }
+            changed.changed().await.expect("the replicas live");
+        }
+        Ok(())
+    }
+
+    async fn reach(&self, n: usize, token: &[u8]) -> Result<(), Error> {
+        let (index, incarnation) = token.split_at(8);
+        let number = |bytes: &[u8]| u64::from_be_bytes(bytes.try_into().expect("8 bytes"));
+        let (index, incarnation) = (number(index), number(incarnation));
+        let mut changed = self.changed.subscribe();
+        loop {
+            {
+                let inner = self.inner();
+                if inner.lost_behind.is_some_and(|lost| index > lost) {
+                    return Err(refusal(ErrorKind::BadPosition, false));
+                }
+                if inner.replicas[n].stuck_at.unwrap_or(u64::MAX).min(inner.index) >= index {
+                    return match inner.logs.values().any(|log| log.0 == incarnation) {
+                        true => Ok(()),
+                        false => Err(refusal(ErrorKind::BadPosition, false)),
+                    };
+                }
+            }
+            changed.changed().await.expect("the replicas live");
+        }
+    }
+}
+
+fn position(index: u64, incarnation: u64) -> bytes::Bytes {
+    [index.to_be_bytes(), incarnation.to_be_bytes()].concat().into()
+}
+
+/// A read that waits at a replica.
+struct Counted<'a>(&'a Replicas, usize);
+
+impl<'a> Counted<'a> {
+    fn new(replicas: &'a Replicas, n: usize) -> Self {
+        replicas.inner().unanswered[n] += 1;
+        Self(replicas, n)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.inner().unanswered[self.1] -= 1;
+    }
+}
+
+/// Like the real transport, nothing waits longer than it may.
+async fn within<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
+        Err(Error::from_status(&tonic::Status::deadline_exceeded("scripted: too late"), false))
+    })
+}
+
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
+
+/// Spelled out, since `async_trait` does not see what a macro writes.
+macro_rules! not_here {
+    ($($name:ident($request:ty) -> $answer:ty;)+) => {
+        $(fn $name<'a, 'b, 'c>(
+            &'a self,
+            _: &'b Endpoint,
+            _: $request,
+            _: Duration,
+        ) -> Boxed<'c, $answer>
+        where
+            'a: 'c,
+            'b: 'c,
+            Self: 'c,
+        {
+            Box::pin(async { Err(refusal(ErrorKind::Unsupported, false)) })
+        })+
+    };
+}
+
+#[tonic::async_trait]
+impl Transport for Replicas {
+    async fn describe_log(
+        &self,
+        to: &Endpoint,
+        request: wire::DescribeLogRequest,
+        timeout: Duration,
+    ) -> Result<wire::DescribeLogResponse, Error> {
+        let consistency = request.consistency.unwrap_or_default();
+        let header = within(timeout, self.header(number(to), &request.name, consistency)).await?;
+        let log = wire::LogInfo {
+            name: request.name,
+            incarnation: header.incarnation,
+            next_offset: header.next_offset,
+            ..Default::default()
+        };
+        Ok(wire::DescribeLogResponse { log: Some(log), header: Some(header) })
+    }
+
+    async fn append(
+        &self,
+        to: &Endpoint,
+        request: wire::AppendRequest,
+        _: Duration,
+    ) -> Result<wire::AppendResponse, Error> {
+        let part = request.part.expect("a part");
+        if number(to) != 0 {
+            let address = endpoint(0).as_str().to_owned();
+            let hint = Some(wire::LeaderHint { node_id: 0, address, term: 1 });
+            let detail = detail(ErrorKind::NotLeader, true, Effect::None);
+            return Err(Error::from_detail(ErrorDetail { leader: hint, ..detail }));
+        }
+        Ok(Replicas::append(self, &part.log, 1))
+    }
+
+    async fn read(
+        &self,
+        to: &Endpoint,
+        request: wire::ReadRequest,
+        timeout: Duration,
+    ) -> Result<Answers<wire::ReadResponse>, Error> {
+        let consistency = request.consistency.unwrap_or_default();
+        let header = within(timeout, self.header(number(to), &request.log, consistency)).await?;
+        // Nobody here looks at records.
+        let header = wire::ReadHeader { next_offset: 0, ..header };
+        let message = wire::ReadResponse { header: Some(header), batches: Vec::new() };
+        Ok(futures::stream::iter([Ok(message)]).boxed())
+    }
+
+    /// One header, and silence.
+    async fn tail(
+        &self,
+        to: &Endpoint,
+        request: wire::TailRequest,
+        timeout: Duration,
+    ) -> Result<Answers<wire::ReadResponse>, Error> {
+        let consistency = request.consistency.unwrap_or_default();
+        let header = within(timeout, self.header(number(to), &request.log, consistency)).await?;
+        let message = wire::ReadResponse { header: Some(header), batches: Vec::new() };
+        Ok(futures::stream::iter([Ok(message)]).chain(futures::stream::pending()).boxed())
+    }
+
+    async fn append_stream(
+        &self,
+        _: &Endpoint,
+        _: Requests,
+        _: Duration,
+    ) -> Result<Answers<wire::AppendStreamResponse>, Error> {
+        Err(refusal(ErrorKind::Unsupported, false))
+    }
+
+    not_here! {
+        create_log(wire::CreateLogRequest) -> wire::CreateLogResponse;
+        list_logs(wire::ListLogsRequest) -> wire::ListLogsResponse;
+        trim_log(wire::TrimLogRequest) -> wire::TrimLogResponse;
+        delete_log(wire::DeleteLogRequest) -> wire::DeleteLogResponse;
+        set_read_level(wire::SetReadLevelRequest) -> wire::SetReadLevelResponse;
+        fence(wire::FenceRequest) -> wire::FenceResponse;
+        append_multi(wire::AppendMultiRequest) -> wire::AppendMultiResponse;
+        status(admin::StatusRequest) -> admin::StatusResponse;
+        transfer_leader(admin::TransferLeaderRequest) -> admin::TransferLeaderResponse;
+        trigger_snapshot(admin::TriggerSnapshotRequest) -> admin::TriggerSnapshotResponse;
+        mark_digest(admin::MarkDigestRequest) -> admin::MarkDigestResponse;
+        digest_at(admin::DigestAtRequest) -> admin::DigestAtResponse;
+        batch_digests(admin::BatchDigestsRequest) -> Answers<admin::BatchDigestsResponse>;
+    }
+}
