@@ -43,6 +43,12 @@ impl NodeApi {
         Ok(Self { node, channel: endpoint.connect_lazy() })
     }
 
+    /// Which node.
+    #[must_use]
+    pub fn node(&self) -> Node {
+        self.node
+    }
+
     fn admin(&self) -> AdminServiceClient<Channel> {
         AdminServiceClient::new(self.channel.clone())
     }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use quorate_jepsen_core::{check::Report, history::History, ids::Node, seed::Seed};
 
 use crate::{
-    cluster::{Cluster, KILLED, PATIENCE, Settings},
+    cluster::{Cluster, KILLED, PATIENCE, Settings, Unhealthy},
     readback,
     record::Recorder,
     workload::{Mix, Workload},
@@ -32,11 +32,35 @@ pub struct Run {
 pub fn chosen_seed() -> Result<u64> {
     match std::env::var("QUORATE_SEED") {
         Ok(text) => text.parse().with_context(|| format!("QUORATE_SEED={text}")),
-        Err(_) => {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
-            Ok(u64::from(now.subsec_nanos()) ^ now.as_secs() << 20)
-        }
+        Err(_) => fresh_seed(),
     }
+}
+
+/// A seed that was probably never used before.
+///
+/// # Errors
+/// The clock is before 1970.
+pub fn fresh_seed() -> Result<u64> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    Ok(u64::from(now.subsec_nanos()) ^ now.as_secs() << 20)
+}
+
+/// Waits until clients had this many more appends acknowledged.
+///
+/// # Errors
+/// They had not in time; the cluster does not serve.
+pub async fn progress(recorder: &Recorder, appends: usize) -> Result<()> {
+    let target = recorder.acknowledged() + appends;
+    let what = format!("{appends} more acknowledged appends");
+    crate::cluster::until(&what, PATIENCE, || {
+        let now = recorder.acknowledged();
+        async move {
+            anyhow::ensure!(now >= target, "{} are missing", target - now);
+            Ok(())
+        }
+    })
+    .await
+    .map_err(|why| Unhealthy(format!("{why:#}")).into())
 }
 
 impl Run {
@@ -64,17 +88,7 @@ impl Run {
     /// # Errors
     /// They had not in time; the cluster does not serve.
     pub async fn progress(&mut self, appends: usize) -> Result<()> {
-        let target = self.recorder.acknowledged() + appends;
-        let recorder = self.recorder.clone();
-        let what = format!("{appends} more acknowledged appends");
-        crate::cluster::until(&what, PATIENCE, || {
-            let now = recorder.acknowledged();
-            async move {
-                anyhow::ensure!(now >= target, "{} are missing", target - now);
-                Ok(())
-            }
-        })
-        .await
+        progress(&self.recorder, appends).await
     }
 
     /// Starts the nodes that do not run.

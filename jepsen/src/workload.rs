@@ -40,6 +40,8 @@ pub struct Mix {
     pub producers: usize,
     /// Plain writers.
     pub plain: usize,
+    /// One in so many of their appends expects an offset; 0: none does.
+    pub expect_one_in: u64,
     /// Fenced writers.
     pub fenced: usize,
     /// Readers.
@@ -59,6 +61,7 @@ impl Default for Mix {
         Self {
             producers: 4,
             plain: 4,
+            expect_one_in: 2,
             fenced: 2,
             readers: 2,
             max_records: 5,
@@ -192,7 +195,8 @@ impl Client {
         let mut known_end = Offset(0);
         while !self.stopped() {
             let mut append = self.new_append(SHARED);
-            append.expected_offset = self.seed.one_in(2).then_some(known_end);
+            let expects = self.mix.expect_one_in > 0 && self.seed.one_in(self.mix.expect_one_in);
+            append.expected_offset = expects.then_some(known_end);
             let op = self.recorder.invoke(process, Call::Append(append.clone()));
             let result = self.direct.append(&append, None, self.mix.record_bytes).await;
             self.note(op, &result);

@@ -2,8 +2,9 @@
 //! transfer and install, as leader and as follower where both take the step: after the restart
 //! nothing acknowledged is missing and the replicas are equal.
 //!
-//! `QUORATE_CRASH_POINT=log.append` goes through the points that begin so, as leader and as follower;
-//! `=` (empty) through all. The list of points is the binary's own; a point this test does not know how to reach fails it.
+//! `QUORATE_CRASH_POINT=log.append` goes through the points that begin so, as leader and as
+//! follower; empty, it goes through all. The list of points is the binary's own; a point this test
+//! does not know how to reach fails it.
 
 use std::{
     fmt::Write as _,

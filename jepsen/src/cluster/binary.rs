@@ -4,15 +4,17 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 
-/// The folder of the build profile this test was built with.
+/// The folder of the build profile this program was built with.
 fn profile_dir() -> Result<PathBuf> {
-    let exe = std::env::current_exe().context("where is this test?")?;
-    // target/release/deps/<test>
-    let dir = exe.parent().and_then(|deps| deps.parent()).context("the test is in no folder")?;
+    let exe = std::env::current_exe().context("where is this program?")?;
+    let dir = exe.parent().context("this program is in no folder")?;
+    // target/release/deps/<test>, or target/release/<program>
+    let in_deps = dir.file_name().is_some_and(|name| name == "deps");
+    let dir = if in_deps { dir.parent().context("deps is in no folder")? } else { dir };
     Ok(dir.to_owned())
 }
 
-/// The server: `QUORATE_NODE_BIN`, or what was built next to this test.
+/// The server: `QUORATE_NODE_BIN`, or what was built next to this program.
 ///
 /// # Errors
 /// There is none; the message says how to build it.
@@ -31,10 +33,10 @@ pub fn server_binary() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The folder for runs: `QUORATE_JEPSEN_DIR`, or `jepsen` in the target folder.
+/// The folder for runs: `QUORATE_JEPSEN_DIR`, or `jepsen-runs` in the target folder.
 pub(super) fn work_dir() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("QUORATE_JEPSEN_DIR") {
         return Ok(path.into());
     }
-    Ok(profile_dir()?.join("jepsen"))
+    Ok(profile_dir()?.join("jepsen-runs"))
 }

@@ -20,12 +20,16 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use quorate_jepsen_core::ids::Node;
 
+use crate::{
+    disk::{FaultyDisk, LoopDisk},
+    network::Network,
+};
 pub use binary::server_binary;
 pub use config::Settings;
 use ports::PortBlock;
 use process::Process;
 pub use process::{KILLED, Memory};
-pub use wait::{Leader, PATIENCE, until};
+pub use wait::{Leader, PATIENCE, Unhealthy, until};
 
 /// A cluster of processes. All that run are killed when it is dropped.
 #[derive(Debug)]
@@ -36,20 +40,33 @@ pub struct Cluster {
     binary: PathBuf,
     ports: PortBlock,
     processes: Vec<Process>,
+    network: Option<Network>,
+    /// By node, or empty.
+    faulty_disks: Vec<FaultyDisk>,
+    loop_disks: Vec<LoopDisk>,
     finished: bool,
+    kept_quietly: bool,
 }
 
 static CLUSTERS: AtomicU64 = AtomicU64::new(0);
 
 impl Cluster {
-    /// Lays out a cluster; starts nothing yet.
+    /// Lays out a cluster; starts nothing yet. A proxied one needs a runtime around it.
     ///
     /// # Errors
     /// No binary, no free ports, no folder.
     pub fn new(name: &str, settings: Settings) -> Result<Self> {
-        let binary = server_binary()?;
         let number = CLUSTERS.fetch_add(1, Ordering::Relaxed);
         let dir = binary::work_dir()?.join(format!("{name}-{}-{number}", std::process::id()));
+        Self::in_dir(dir, settings)
+    }
+
+    /// As [`Cluster::new`], in this folder.
+    ///
+    /// # Errors
+    /// As there; or a setting needs what this machine lacks.
+    pub fn in_dir(dir: PathBuf, settings: Settings) -> Result<Self> {
+        let binary = server_binary()?;
         std::fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
         ensure!(
             !is_tmpfs(&dir)?,
@@ -61,7 +78,34 @@ impl Cluster {
         let nodes = || (1..=settings.nodes as u64).map(Node);
         let processes = nodes().map(|node| Process::new(node, &dir)).collect();
         let cluster_id = uuid::Uuid::new_v4().to_string();
-        let cluster = Self { dir, cluster_id, settings, binary, ports, processes, finished: false };
+        let network = match settings.proxied {
+            true => Some(network(&ports, &nodes().collect::<Vec<_>>())?),
+            false => None,
+        };
+        let named = |node: Node| format!("node{node}");
+        let loop_disks = match settings.power {
+            true => nodes().map(|node| LoopDisk::new(&dir, &named(node))).collect::<Result<_>>()?,
+            false => Vec::new(),
+        };
+        let mut cluster = Self {
+            dir,
+            cluster_id,
+            settings,
+            binary,
+            ports,
+            processes,
+            network,
+            faulty_disks: Vec::new(),
+            loop_disks,
+            finished: false,
+            kept_quietly: false,
+        };
+        if cluster.settings.faulty_disks {
+            for node in cluster.nodes() {
+                let disk = FaultyDisk::new(&cluster.dir, &named(node), &cluster.data_dir(node))?;
+                cluster.faulty_disks.push(disk);
+            }
+        }
         for node in cluster.nodes() {
             cluster.write_config(node)?;
         }
@@ -103,7 +147,10 @@ impl Cluster {
     /// A node's data folder.
     #[must_use]
     pub fn data_dir(&self, node: Node) -> PathBuf {
-        self.dir.join(format!("node{node}"))
+        match self.loop_disks.get(node.0 as usize - 1) {
+            Some(disk) => disk.path().join("data"),
+            None => self.dir.join(format!("node{node}")),
+        }
     }
 
     /// The folder of a node's Raft log.
@@ -126,16 +173,28 @@ impl Cluster {
         self.process(node).log_of_last_life()
     }
 
-    /// A node's address for clients, as a URL.
+    /// A node's address for clients, as a URL, past any proxy: for the test's own questions.
     #[must_use]
     pub fn client_url(&self, node: Node) -> String {
         format!("http://{}", self.ports.client(node))
     }
 
-    /// All addresses for clients.
+    /// All addresses that clients know.
     #[must_use]
     pub fn client_urls(&self) -> Vec<String> {
-        self.nodes().into_iter().map(|node| self.client_url(node)).collect()
+        let address = |node| match self.settings.proxied {
+            true => self.ports.client_proxy(node),
+            false => self.ports.client(node),
+        };
+        self.nodes().into_iter().map(|node| format!("http://{}", address(node))).collect()
+    }
+
+    /// The network between the nodes.
+    ///
+    /// # Errors
+    /// This cluster has none that can be cut.
+    pub fn network(&self) -> Result<&Network> {
+        self.network.as_ref().context("the cluster was started without proxies")
     }
 
     fn write_config(&self, node: Node) -> Result<()> {
@@ -179,7 +238,15 @@ impl Cluster {
     /// It runs already, or cannot be started.
     pub fn start_node_with(&mut self, node: Node, env: &[(String, String)]) -> Result<()> {
         let (binary, config) = (self.binary.clone(), self.config_path(node));
-        self.process_mut(node).start(&binary, &config, env)
+        let mut env = env.to_vec();
+        if let Some(disk) = self.faulty_disks.get(node.0 as usize - 1) {
+            env.extend(disk.environment()?);
+        }
+        self.process_mut(node).start(&binary, &config, &env)?;
+        if let Some(network) = &self.network {
+            network.set_pid(node, self.process(node).pid()?);
+        }
+        Ok(())
     }
 
     /// `kill -9`, and waits until the process is gone.
@@ -202,6 +269,44 @@ impl Cluster {
     /// It does not run.
     pub fn signal(&mut self, node: Node, signal: i32) -> Result<()> {
         self.process_mut(node).signal(signal)
+    }
+
+    /// A node's disk, to make it fail.
+    ///
+    /// # Errors
+    /// This cluster's disks cannot be told to.
+    pub fn disk(&self, node: Node) -> Result<&FaultyDisk> {
+        let disk = self.faulty_disks.get(node.0 as usize - 1);
+        disk.context("the cluster was started on disks that do not fail on command")
+    }
+
+    /// Power loss of these nodes: their disks are cut off at once, then their processes die.
+    ///
+    /// # Errors
+    /// This cluster's disks cannot lose power.
+    pub async fn lose_power(&mut self, nodes: &[Node]) -> Result<()> {
+        for node in nodes {
+            let disk = self.loop_disks.get(node.0 as usize - 1);
+            disk.context("the cluster was started on disks that cannot lose power")?.cut()?;
+        }
+        for node in nodes {
+            // It may have noticed the dead disk and stopped by itself.
+            if self.process_mut(*node).is_running() {
+                self.process_mut(*node).signal(libc::SIGKILL)?;
+            }
+        }
+        for node in nodes {
+            self.wait_exit(*node, Duration::from_secs(10)).await?;
+        }
+        Ok(())
+    }
+
+    /// Power is back: file systems are recovered and mounted. Starts no process.
+    ///
+    /// # Errors
+    /// A file system cannot be mounted again.
+    pub fn restore_power(&mut self, nodes: &[Node]) -> Result<()> {
+        nodes.iter().try_for_each(|node| self.loop_disks[node.0 as usize - 1].reboot())
     }
 
     /// Sends SIGTERM.
@@ -231,12 +336,44 @@ impl Cluster {
         self.process_mut(node).exited()
     }
 
+    /// Whether a node is stopped (SIGSTOP).
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn is_stopped(&self, node: Node) -> Result<bool> {
+        self.process(node).is_stopped()
+    }
+
     /// Resident memory of a running node.
     ///
     /// # Errors
     /// It does not run.
     pub fn memory(&self, node: Node) -> Result<Memory> {
         self.process(node).memory()
+    }
+
+    /// The server's program.
+    #[must_use]
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    /// Kills what runs and removes the nodes' data; logs and history stay.
+    pub fn remove_data(&mut self) {
+        self.processes.iter_mut().for_each(Process::end);
+        let images = self.nodes().into_iter().map(|node| self.dir.join(format!("node{node}.img")));
+        let images: Vec<_> = images.collect();
+        let data = self.nodes().into_iter().map(|node| self.dir.join(format!("node{node}")));
+        let data: Vec<_> = data.collect();
+        self.loop_disks.clear();
+        // What cannot be removed is in nobody's way.
+        images.iter().for_each(|image| drop(std::fs::remove_file(image)));
+        data.iter().for_each(|dir| drop(std::fs::remove_dir_all(dir)));
+    }
+
+    /// Ends the run: kills what runs and leaves the folder.
+    pub fn keep(mut self) {
+        self.kept_quietly = true;
     }
 
     /// Ends the run: kills what runs and removes the folder.
@@ -255,14 +392,26 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        self.processes.clear();
+        // Their file systems can be unmounted only when they are gone.
+        self.processes.iter_mut().for_each(Process::end);
+        self.loop_disks.clear();
         if self.finished && std::env::var_os("QUORATE_JEPSEN_KEEP").is_none() {
             // The next build removes what could not be removed now.
             let _ = std::fs::remove_dir_all(&self.dir);
-        } else {
+        } else if !self.kept_quietly {
             println!("kept: {}", self.dir.display());
         }
     }
+}
+
+fn network(ports: &PortBlock, nodes: &[Node]) -> Result<Network> {
+    let both = |node: &Node| {
+        [
+            (*node, ports.client_proxy(*node), ports.client(*node)),
+            (*node, ports.peer_proxy(*node), ports.peer(*node)),
+        ]
+    };
+    Network::start(nodes, &nodes.iter().flat_map(both).collect::<Vec<_>>())
 }
 
 fn is_tmpfs(dir: &Path) -> Result<bool> {

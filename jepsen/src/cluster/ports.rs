@@ -15,6 +15,8 @@ use quorate_jepsen_core::ids::Node;
 const FIRST: u16 = 12_000;
 const BLOCK: u16 = 32;
 const BLOCKS: u16 = 600;
+/// Of a node: client, peer, HTTP, and a proxy for each of the first two.
+const EACH: u16 = 5;
 
 /// Ports that are this cluster's for as long as it lives.
 #[derive(Debug)]
@@ -26,7 +28,7 @@ pub(super) struct PortBlock {
 impl PortBlock {
     /// Takes a block in which every port of `nodes` nodes is free.
     pub(super) fn take(nodes: usize) -> Result<Self> {
-        assert!(nodes * 3 <= usize::from(BLOCK), "a block holds three ports a node");
+        assert!(nodes * usize::from(EACH) <= usize::from(BLOCK), "a block is too small");
         let locks = std::env::temp_dir().join("quorate-jepsen-ports");
         std::fs::create_dir_all(&locks).with_context(|| format!("creating {}", locks.display()))?;
         // Starting at different places keeps parallel runs from queueing at the first locks.
@@ -39,7 +41,7 @@ impl PortBlock {
                 continue;
             }
             let base = FIRST + number * BLOCK;
-            if (base..base + 3 * nodes as u16).all(is_free) {
+            if (base..base + EACH * nodes as u16).all(is_free) {
                 return Ok(Self { base, _lock: lock });
             }
         }
@@ -47,7 +49,7 @@ impl PortBlock {
     }
 
     fn address(&self, node: Node, which: u16) -> SocketAddr {
-        let port = self.base + 3 * (node.0 as u16 - 1) + which;
+        let port = self.base + EACH * (node.0 as u16 - 1) + which;
         SocketAddr::from((Ipv4Addr::LOCALHOST, port))
     }
 
@@ -61,6 +63,14 @@ impl PortBlock {
 
     pub(super) fn http(&self, node: Node) -> SocketAddr {
         self.address(node, 2)
+    }
+
+    pub(super) fn client_proxy(&self, node: Node) -> SocketAddr {
+        self.address(node, 3)
+    }
+
+    pub(super) fn peer_proxy(&self, node: Node) -> SocketAddr {
+        self.address(node, 4)
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -68,9 +69,31 @@ impl Process {
         }
         command.envs(env.iter().cloned()).stdin(Stdio::null());
         command.stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
+        // If the test dies in a way that runs no destructors, its nodes die, too.
+        // SAFETY: prctl with these arguments is async-signal-safe and touches no memory.
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+        }
         let child = command.spawn().with_context(|| format!("starting {}", binary.display()))?;
         (self.child, self.exited) = (Some(child), None);
         Ok(())
+    }
+
+    /// Kills it and waits, without a runtime, for a few seconds.
+    pub(super) fn end(&mut self) {
+        let Some(child) = &mut self.child else { return };
+        // Both fail only when it has ended.
+        let _ = child.start_kill();
+        for _ in 0..300 {
+            if !matches!(child.try_wait(), Ok(None)) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.child = None;
     }
 
     pub(super) fn is_running(&mut self) -> bool {
@@ -97,7 +120,7 @@ impl Process {
         self.exited.take().with_context(|| format!("node {} does not run", self.node))
     }
 
-    fn pid(&self) -> Result<u32> {
+    pub(super) fn pid(&self) -> Result<u32> {
         let pid = self.child.as_ref().and_then(Child::id);
         pid.with_context(|| format!("node {} does not run", self.node))
     }
@@ -109,6 +132,14 @@ impl Process {
             return Err(std::io::Error::last_os_error()).context("kill");
         }
         Ok(())
+    }
+
+    /// Whether the kernel has stopped it (SIGSTOP).
+    pub(super) fn is_stopped(&self) -> Result<bool> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()?))?;
+        // The state comes behind the name, which is in parentheses and may hold anything.
+        let state = stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next());
+        Ok(state == Some('T'))
     }
 
     pub(super) fn memory(&self) -> Result<Memory> {

@@ -2,11 +2,12 @@
 //! last.
 
 use std::{
+    fmt,
     future::Future,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use quorate_jepsen_core::ids::Node;
 use quorate_proto::{admin::v1::StatusResponse, v1::Role};
 
@@ -19,6 +20,18 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long a healthy cluster may take to have a leader, or all replicas to catch up, on a slow and
 /// busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The servers did not do what a healthy cluster does: a finding about them, not trouble of the test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unhealthy(pub String);
+
+impl fmt::Display for Unhealthy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unhealthy {}
 
 /// Looks at a condition until it gives a value.
 ///
@@ -108,7 +121,9 @@ impl Cluster {
         loop {
             match self.leader().await {
                 Ok(leader) => return Ok(leader),
-                Err(reason) if start.elapsed() > PATIENCE => return Err(reason),
+                Err(reason) if start.elapsed() > PATIENCE => {
+                    return Err(Unhealthy(format!("{reason:#}")).into());
+                }
                 Err(_) => {}
             }
             self.nobody_died()?;
@@ -141,7 +156,9 @@ impl Cluster {
                 return Ok(leader);
             }
             if start.elapsed() > PATIENCE {
-                bail!("replicas did not reach log index {target} in time: {applied:?}");
+                let what =
+                    format!("replicas did not reach log index {target} in time: {applied:?}");
+                return Err(Unhealthy(what).into());
             }
             self.nobody_died()?;
             tokio::time::sleep(LOOK_EVERY).await;
@@ -156,7 +173,8 @@ impl Cluster {
             {
                 let log = self.log_of_last_life(node)?;
                 let last = log.lines().last().unwrap_or_default().to_owned();
-                bail!("node {node} ended by itself, {status}: {last}");
+                let what = format!("node {node} ended by itself, {status}: {last}");
+                return Err(Unhealthy(what).into());
             }
         }
         Ok(())

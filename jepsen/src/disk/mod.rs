@@ -1,6 +1,10 @@
-//! A disk that fails on command: a small library preloaded into one node, told what to do through a
-//! file both have mapped. Needs a C compiler (as building the server does), and no root.
+//! Disks that fail on command.
+//!
+//! [`FaultyDisk`] is a small library preloaded into one node, told what to do through a file both
+//! have mapped. It needs a C compiler (as building the server does), and no root. [`LoopDisk`] loses
+//! power, and needs root. [`batches`], [`damage`] and [`tear`] change what lies on a disk.
 
+mod power;
 mod segment;
 
 use std::{
@@ -12,6 +16,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
+pub use power::LoopDisk;
 pub use segment::{Found, batches, damage, tear};
 
 const SOURCE: &str = include_str!("preload.c");

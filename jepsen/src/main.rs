@@ -1,0 +1,193 @@
+//! `jepsen`: fault tests of Quorate on real processes.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+use quorate_jepsen::{
+    nemesis::fault::Kind,
+    run::fresh_seed,
+    suite::{
+        doctor, drive,
+        options::{Options, Workload},
+        results, store,
+    },
+};
+use quorate_jepsen_core::check::Verdict;
+
+/// Fault tests of Quorate on real processes.
+///
+/// Exit codes: 0 valid, 1 invalid, 2 unknown (not a pass), 254 bad arguments, 255 the test itself
+/// broke.
+#[derive(Debug, Parser)]
+#[command(name = "jepsen", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// One run: start a cluster, load it, hurt it, and judge what its clients saw.
+    #[command(after_help = "Example:\n  jepsen/run.sh test --workload append --nemesis \
+                            partition,kill,pause,reply-loss --time-limit 25")]
+    Test(Options),
+    /// Every workload with the faults given, one run each.
+    TestAll(Options),
+    /// Judge a stored run again.
+    Analyze {
+        /// Its folder; the latest one if absent.
+        run: Option<PathBuf>,
+        /// Where runs are stored.
+        #[arg(long, env = "QUORATE_JEPSEN_STORE", default_value = "jepsen/store")]
+        store: PathBuf,
+    },
+    /// Try out which faults this machine can do.
+    Doctor {
+        /// Where to try; a folder on the disk that runs will use.
+        #[arg(long, env = "QUORATE_JEPSEN_STORE", default_value = "jepsen/store")]
+        store: PathBuf,
+    },
+    /// Workloads, faults, and stored runs.
+    List {
+        /// Where runs are stored.
+        #[arg(long, env = "QUORATE_JEPSEN_STORE", default_value = "jepsen/store")]
+        store: PathBuf,
+    },
+}
+
+fn code(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Valid => 0,
+        Verdict::Invalid => 1,
+        Verdict::Unknown => 2,
+    }
+}
+
+const BAD_ARGUMENTS: u8 = 254;
+const BROKEN: u8 = 255;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed pipe is the reader's choice.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { BAD_ARGUMENTS } else { 0 });
+        }
+    };
+    if let Command::Test(options) | Command::TestAll(options) = &cli.command
+        && let Err(why) = possible(options)
+    {
+        eprintln!("error: {why:#}");
+        return ExitCode::from(BAD_ARGUMENTS);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let outcome = runtime.context("starting the runtime").and_then(|runtime| match cli.command {
+        Command::Test(options) => runtime.block_on(test(&options)),
+        Command::TestAll(options) => runtime.block_on(test_all(&options)),
+        Command::Analyze { run, store } => analyze(&run.unwrap_or_else(|| store.join("latest"))),
+        Command::Doctor { store } => doctor(&store),
+        Command::List { store } => list(&store),
+    });
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(why) => {
+            eprintln!("error: {why:#}");
+            ExitCode::from(BROKEN)
+        }
+    }
+}
+
+/// A fault that was asked for and cannot be done is an error, never skipped.
+fn possible(options: &Options) -> Result<()> {
+    let kinds = drive::schedule(options, 0)?.kinds();
+    let asked = options.kinds().map_err(anyhow::Error::msg)?;
+    let missing = doctor::missing(&options.store, &[kinds, asked].concat())?;
+    anyhow::ensure!(missing.is_empty(), "this machine cannot do that: {}", missing.join("; "));
+    Ok(())
+}
+
+/// The worse of two verdicts' exit codes: invalid, then unknown, then valid.
+fn worse(a: u8, b: u8) -> u8 {
+    let rank = |code: u8| [0, 2, 1].iter().position(|known| *known == code).unwrap_or(3);
+    if rank(a) >= rank(b) { a } else { b }
+}
+
+async fn test(options: &Options) -> Result<u8> {
+    let first = options.seed.map_or_else(fresh_seed, Ok)?;
+    let mut worst = 0;
+    for number in 0..options.test_count {
+        let finished = drive::run(options, first.wrapping_add(number)).await?;
+        print!("\n{}", finished.results);
+        println!("{}", finished.dir.display());
+        worst = worse(worst, code(finished.results.verdict()));
+    }
+    Ok(worst)
+}
+
+async fn test_all(options: &Options) -> Result<u8> {
+    let mut table = String::new();
+    let mut worst = 0;
+    let seed = options.seed.map_or_else(fresh_seed, Ok)?;
+    for workload in <Workload as clap::ValueEnum>::value_variants() {
+        for number in 0..options.test_count {
+            let options = Options { workload: *workload, ..options.clone() };
+            let finished = drive::run(&options, seed.wrapping_add(number)).await?;
+            print!("\n{}", finished.results);
+            let verdict = finished.results.verdict();
+            worst = worse(worst, code(verdict));
+            table += &format!(
+                "{:<8} {:<40} {}\n",
+                results::name(verdict),
+                options.name().map_err(anyhow::Error::msg)?,
+                finished.dir.display()
+            );
+        }
+    }
+    print!("\n{table}");
+    Ok(worst)
+}
+
+fn analyze(run: &std::path::Path) -> Result<u8> {
+    let (_, results) = drive::analyze(run)?;
+    print!("{results}");
+    Ok(code(results.verdict()))
+}
+
+fn doctor(store: &std::path::Path) -> Result<u8> {
+    let mut all = true;
+    for probe in doctor::probe(store)? {
+        let faults: Vec<_> = probe.for_faults.iter().map(|kind| kind.name()).collect();
+        let needed = if faults.is_empty() { "every run".to_owned() } else { faults.join(", ") };
+        let (works, what) = match &probe.outcome {
+            Ok(what) => ("yes", what.clone()),
+            Err(why) => ("NO", format!("{why:#}")),
+        };
+        all &= probe.outcome.is_ok();
+        println!("{works:<4} {:<24} {what}\n     for {needed}", probe.name);
+    }
+    Ok(if all { 0 } else { BAD_ARGUMENTS })
+}
+
+fn list(stored: &std::path::Path) -> Result<u8> {
+    println!("Workloads");
+    for workload in <Workload as clap::ValueEnum>::value_variants() {
+        let value = clap::ValueEnum::to_possible_value(workload).context("none is hidden")?;
+        let help = value.get_help().map(ToString::to_string).unwrap_or_default();
+        println!("  {:<16} {help}", value.get_name());
+    }
+    println!("\nFaults");
+    for kind in Kind::ALL {
+        println!("  {:<16} {}", kind.name(), kind.what());
+    }
+    println!("\nStored runs in {}", stored.display());
+    for run in store::runs(stored)? {
+        let verdict = std::fs::read(run.join("results.json")).ok().and_then(|bytes| {
+            let json: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
+            Some(json["verdict"].as_str()?.to_owned())
+        });
+        println!("  {:<8} {}", verdict.as_deref().unwrap_or("broke"), run.display());
+    }
+    Ok(0)
+}

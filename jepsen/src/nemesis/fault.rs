@@ -1,0 +1,319 @@
+//! What can be done to a cluster, as data: it is drawn before the start, stored, and done again from
+//! the file.
+
+use std::fmt;
+
+use quorate_jepsen_core::ids::Node;
+use serde::{Deserialize, Serialize};
+
+use crate::network::Gate;
+
+/// Whom a fault hits. Who leads is known only when it happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Target {
+    /// Who leads when the fault begins.
+    Leader,
+    /// The follower with this number, counted from 0 over those there are.
+    Follower(usize),
+    /// As many nodes as can fail without stopping the cluster, beginning with this follower.
+    Minority(usize),
+    /// Everybody.
+    All,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Leader => f.write_str("leader"),
+            Self::Follower(_) => f.write_str("follower"),
+            Self::Minority(_) => f.write_str("minority"),
+            Self::All => f.write_str("all"),
+        }
+    }
+}
+
+impl Target {
+    /// The nodes meant, given who leads.
+    #[must_use]
+    pub fn resolve(self, nodes: &[Node], leader: Node) -> Vec<Node> {
+        let followers: Vec<_> = nodes.iter().copied().filter(|node| *node != leader).collect();
+        match self {
+            Self::Leader => vec![leader],
+            Self::Follower(number) => {
+                followers.get(number % followers.len().max(1)).copied().into_iter().collect()
+            }
+            Self::Minority(first) => {
+                let count = (nodes.len() - 1) / 2;
+                (0..count).map(|n| followers[(first + n) % followers.len()]).collect()
+            }
+            Self::All => nodes.to_vec(),
+        }
+    }
+}
+
+/// How the network falls apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shape {
+    /// The leader hears nobody and nobody hears it; clients reach everybody.
+    LeaderAlone,
+    /// A minority with the leader, and the rest.
+    Halves,
+    /// Everybody sees a majority, no two the same one.
+    MajoritiesRing,
+    /// Two halves, and one node that both see.
+    Bridge,
+    /// The leader's calls reach nobody; it is called as ever.
+    LeaderMute,
+    /// Nobody's calls reach the leader; it calls as ever.
+    LeaderDeaf,
+}
+
+impl Shape {
+    /// All shapes; the ring is another one than the bridge only from five nodes on.
+    pub const ALL: [Self; 6] = [
+        Self::LeaderAlone,
+        Self::Halves,
+        Self::LeaderMute,
+        Self::Bridge,
+        Self::LeaderDeaf,
+        Self::MajoritiesRing,
+    ];
+
+    /// The calls that are cut, from the first to the second.
+    #[must_use]
+    pub fn cut(self, nodes: &[Node], leader: Node) -> Vec<(Node, Node)> {
+        // The leader first, so that it is where a shape says it is.
+        let mut order = vec![leader];
+        order.extend(nodes.iter().copied().filter(|node| *node != leader));
+        let at = |node: &Node| order.iter().position(|other| other == node).unwrap_or_default();
+        let n = order.len();
+        let minority = n.div_ceil(2) - 1;
+        let cut = |from: &Node, to: &Node| {
+            let (a, b) = (at(from), at(to));
+            match self {
+                Self::LeaderAlone => a == 0 || b == 0,
+                Self::Halves => (a < minority) != (b < minority),
+                Self::MajoritiesRing => {
+                    // Each sees itself and as many on either side as make a majority. Of three that
+                    // is everybody, so one pair is cut.
+                    let apart = a.abs_diff(b).min(n - a.abs_diff(b));
+                    if n == 3 { a + b == 2 && a != b } else { apart > (n / 2).div_ceil(2) }
+                }
+                Self::Bridge => {
+                    let bridge = n / 2;
+                    a != bridge && b != bridge && (a < bridge) != (b < bridge)
+                }
+                Self::LeaderMute => a == 0,
+                Self::LeaderDeaf => b == 0,
+            }
+        };
+        let mut all = Vec::new();
+        for from in nodes {
+            for to in nodes {
+                if from != to && cut(from, to) {
+                    all.push((*from, *to));
+                }
+            }
+        }
+        all
+    }
+}
+
+/// One fault, with all that was drawn for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "fault", rename_all = "kebab-case")]
+pub enum Fault {
+    /// Calls between nodes are cut.
+    Partition {
+        /// Which.
+        shape: Shape,
+        /// Whether they wait or are reset.
+        gate: Gate,
+    },
+    /// `kill -9`, and a start when it ends.
+    Kill {
+        /// Whom.
+        target: Target,
+    },
+    /// SIGSTOP, and SIGCONT when it ends.
+    Pause {
+        /// Whom.
+        target: Target,
+    },
+    /// The target does what it is told and the answer does not arrive.
+    ReplyLoss {
+        /// Whose answers.
+        target: Target,
+        /// Those to clients; otherwise those to nodes.
+        clients: bool,
+    },
+    /// All links between nodes are slow.
+    Delay {
+        /// Each way.
+        delay_ms: u64,
+        /// Up to so much more.
+        jitter_ms: u64,
+    },
+    /// All links between nodes carry little.
+    SlowLink {
+        /// Bytes a second, each way.
+        bytes_per_s: u64,
+    },
+    /// `kill -9` of all at once.
+    KillAll,
+    /// Power loss of all at once: what was not synced is gone. Needs root.
+    PowerAll,
+    /// SIGTERM of each in turn, with a start behind it.
+    RollingRestart,
+    /// The leadership is handed over, again and again.
+    Transfer,
+    /// Syncs and writes of the Raft log and the state take longer.
+    SlowDisk {
+        /// Whose.
+        target: Target,
+        /// Each.
+        stall_ms: u32,
+    },
+    /// Syncs fail until the node has stopped; a start when it ends.
+    SyncError {
+        /// Whose.
+        target: Target,
+    },
+    /// A snapshot on every node, after which the log is purged.
+    Snapshot,
+}
+
+impl Fault {
+    /// The name of its kind, as given to `--nemesis`.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Partition { shape: Shape::LeaderMute | Shape::LeaderDeaf, .. } => Kind::OneWay,
+            Self::Partition { .. } => Kind::Partition,
+            Self::Kill { .. } => Kind::Kill,
+            Self::Pause { .. } => Kind::Pause,
+            Self::ReplyLoss { .. } => Kind::ReplyLoss,
+            Self::Delay { .. } => Kind::Delay,
+            Self::SlowLink { .. } => Kind::SlowLink,
+            Self::KillAll => Kind::KillAll,
+            Self::PowerAll => Kind::PowerAll,
+            Self::RollingRestart => Kind::RollingRestart,
+            Self::Transfer => Kind::Transfer,
+            Self::SlowDisk { .. } => Kind::SlowDisk,
+            Self::SyncError { .. } => Kind::SyncError,
+            Self::Snapshot => Kind::Snapshot,
+        }
+    }
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident = $name:literal: $what:literal,)*) => {
+        /// Kinds of faults.
+        #[derive(
+            Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+        )]
+        #[serde(rename_all = "kebab-case")]
+        pub enum Kind { $($(#[$doc])* #[doc = $what] $kind,)* }
+
+        impl Kind {
+            /// Every kind there is.
+            pub const ALL: &[Self] = &[$(Self::$kind,)*];
+
+            /// As given on the command line.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$kind => $name,)* }
+            }
+
+            /// One line for people.
+            #[must_use]
+            pub fn what(self) -> &'static str {
+                match self { $(Self::$kind => $what,)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    Partition = "partition": "Calls between nodes are cut both ways: leader alone, halves, bridge, ring.",
+    OneWay = "one-way": "Calls from or to the leader are cut, the others work.",
+    Kill = "kill": "kill -9 of the leader, a follower, or a minority.",
+    Pause = "pause": "SIGSTOP of the leader or a follower.",
+    ReplyLoss = "reply-loss": "A node does what it is told, and its answers do not arrive.",
+    Delay = "delay": "Links between nodes are slow, with jitter.",
+    SlowLink = "slow-link": "Links between nodes carry few bytes a second.",
+    KillAll = "kill-all": "kill -9 of all nodes at once.",
+    PowerAll = "power-all": "Power loss of all nodes at once: what was not synced is gone (root).",
+    RollingRestart = "rolling-restart": "SIGTERM and start of each node in turn.",
+    Transfer = "transfer": "The leadership is handed over again and again.",
+    SlowDisk = "slow-disk": "Writes and syncs of a node take much longer.",
+    SyncError = "sync-error": "Syncs of a node fail; it must stop.",
+    Snapshot = "snapshot": "Every node builds a snapshot.",
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for Kind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = Self::ALL.iter().find(|kind| kind.name() == text);
+        known.copied().ok_or_else(|| {
+            let names: Vec<_> = Self::ALL.iter().map(|kind| kind.name()).collect();
+            format!("no fault is called {text:?}; there are: {}", names.join(", "))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nodes(count: u64) -> Vec<Node> {
+        (1..=count).map(Node).collect()
+    }
+
+    /// How many a node can exchange calls with, itself included.
+    fn sees(cut: &[(Node, Node)], nodes: &[Node], node: Node) -> usize {
+        nodes.iter().filter(|n| !cut.contains(&(node, **n)) && !cut.contains(&(**n, node))).count()
+    }
+
+    #[test]
+    fn shapes_cut_what_they_say() {
+        for count in [3, 5] {
+            let (all, leader) = (nodes(count), Node(2));
+            let n = count as usize;
+            let seen = |shape: Shape, node| sees(&shape.cut(&all, leader), &all, node);
+            for node in &all {
+                let (alone, halves) = (seen(Shape::LeaderAlone, *node), n / 2);
+                assert_eq!(alone, if *node == leader { 1 } else { n - 1 });
+                assert!([halves, n - halves].contains(&seen(Shape::Halves, *node)));
+                assert!(seen(Shape::Bridge, *node) > n / 2, "{count} {node}");
+                let ring = seen(Shape::MajoritiesRing, *node);
+                assert!(ring > n / 2 && (ring < n || n == 3), "{count} {node} {ring}");
+            }
+            assert_eq!(seen(Shape::Halves, leader), n / 2, "the leader is with the minority");
+            let bridges = all.iter().filter(|node| seen(Shape::Bridge, **node) == n).count();
+            assert_eq!(bridges, 1, "one node sees all");
+            let mute = Shape::LeaderMute.cut(&all, leader);
+            assert!(mute.iter().all(|(from, _)| *from == leader) && mute.len() == n - 1);
+            let deaf = Shape::LeaderDeaf.cut(&all, leader);
+            assert!(deaf.iter().all(|(_, to)| *to == leader) && deaf.len() == n - 1);
+        }
+    }
+
+    #[test]
+    fn targets_are_who_they_say() {
+        let all = nodes(5);
+        assert_eq!(Target::Leader.resolve(&all, Node(3)), [Node(3)]);
+        assert_eq!(Target::Follower(2).resolve(&all, Node(3)), [Node(4)]);
+        assert_eq!(Target::Minority(3).resolve(&all, Node(3)), [Node(5), Node(1)]);
+        assert_eq!(Target::All.resolve(&all, Node(3)), all);
+    }
+}

@@ -1,0 +1,294 @@
+//! One run from the options to the stored result.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use quorate_jepsen_core::{history::History, ids::Moment, seed::Seed};
+use tokio::sync::watch;
+
+use super::{
+    options::Options,
+    results::{self, Results},
+    store,
+    timeline::{self, FaultMark, Mark, NodeSample, Timeline},
+};
+use crate::{
+    cluster::{Cluster, Settings, Unhealthy},
+    nemesis::{
+        fault::Kind,
+        inject::Ongoing,
+        schedule::{Plan, Schedule, Window},
+    },
+    node_api::NodeApi,
+    readback,
+    record::Recorder,
+    report,
+    run::progress,
+    workload,
+};
+
+/// Between two looks at what the nodes say about themselves.
+const SAMPLE_EVERY: Duration = Duration::from_millis(200);
+
+/// Between two looks at a fault that is done bit by bit.
+const GO_ON_EVERY: Duration = Duration::from_millis(50);
+
+/// A stored run and its verdict.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// What came out.
+    pub results: Results,
+}
+
+/// Does one run.
+///
+/// # Errors
+/// The run itself broke; what the servers did wrong is in the results instead.
+pub async fn run(options: &Options, seed: u64) -> Result<Finished> {
+    let name = options.name().map_err(anyhow::Error::msg)?;
+    let schedule = schedule(options, seed)?;
+    let dir = store::begin(&options.store, &name)?;
+    let write = |file: &str, value: &serde_json::Value| -> Result<()> {
+        Ok(std::fs::write(dir.join(file), serde_json::to_string_pretty(value)? + "\n")?)
+    };
+    write("schedule.json", &serde_json::to_value(&schedule)?)?;
+    write("options.json", &serde_json::to_value(options)?)?;
+    let mut cluster = Cluster::in_dir(dir.clone(), settings(options, &schedule))?;
+    write("versions.json", &versions(&cluster)?)?;
+    let recorder = Recorder::new(&dir, &name, seed)?;
+    let timeline = Timeline::create(&dir)?;
+    println!("{name}: --seed {seed}, in {}", dir.display());
+
+    if let Err(why) = drive(&mut cluster, &recorder, &timeline, options, &schedule, seed).await {
+        // What the servers did wrong is a result. Anything else is this program's own trouble.
+        let Some(unhealthy) = why.downcast_ref::<Unhealthy>() else {
+            return Err(why).with_context(|| format!("the run in {} broke off", dir.display()));
+        };
+        let what = format!("{why:#}");
+        let what = if what.is_empty() { unhealthy.to_string() } else { what };
+        recorder.fault(format!("FAILED: {what}"));
+        timeline.add(&Mark::Failure { at: recorder.moment(), what })?;
+    }
+    let history = recorder.history()?;
+    let results = judge(&dir, &history, options.recovery_limit * 1000)?;
+    if results::name(results.verdict()) == "valid" && !options.keep_data {
+        cluster.remove_data();
+    }
+    cluster.keep();
+    Ok(Finished { dir, results })
+}
+
+/// Judges a stored run again.
+///
+/// # Errors
+/// It cannot be read.
+pub fn analyze(dir: &Path) -> Result<(History, Results)> {
+    let path = dir.join("history.jsonl");
+    let file = std::fs::File::open(&path).with_context(|| format!("opening {}", path.display()))?;
+    let history = History::read(std::io::BufReader::new(file))?;
+    let options: Options = serde_json::from_slice(&std::fs::read(dir.join("options.json"))?)?;
+    let results = judge(dir, &history, options.recovery_limit * 1000)?;
+    Ok((history, results))
+}
+
+/// Judges, and writes all that is derived from a run's history and timeline.
+fn judge(dir: &Path, history: &History, recovery_limit_ms: u64) -> Result<Results> {
+    let marks = timeline::read(dir)?;
+    let results = Results::of(history, &marks, recovery_limit_ms);
+    let json = serde_json::to_string_pretty(&results.json(history))?;
+    std::fs::write(dir.join("results.json"), json + "\n")?;
+    let mut text = String::new();
+    for op in &history.ops {
+        text += &results::line(op);
+        text.push('\n');
+    }
+    std::fs::write(dir.join("history.txt"), text)?;
+    std::fs::write(dir.join("results.txt"), results.to_string())?;
+    std::fs::write(dir.join("index.html"), report::page(history, &marks, &results))?;
+    Ok(results)
+}
+
+/// The schedule of a run: from the file that the options name, or drawn.
+///
+/// # Errors
+/// The file is no schedule, or a fault is asked for that there is not.
+pub fn schedule(options: &Options, seed: u64) -> Result<Schedule> {
+    if let Some(path) = &options.schedule {
+        let bytes = std::fs::read(path).with_context(|| format!("opening {}", path.display()))?;
+        return serde_json::from_slice(&bytes)
+            .with_context(|| format!("{} is no schedule", path.display()));
+    }
+    Ok(Schedule::draw(
+        &Seed::new(seed),
+        &Plan {
+            kinds: options.kinds().map_err(anyhow::Error::msg)?,
+            time_limit_ms: options.time_limit * 1000,
+            interval_ms: (options.nemesis_interval * 1000.0) as u64,
+        },
+    ))
+}
+
+fn settings(options: &Options, schedule: &Schedule) -> Settings {
+    let kinds = schedule.kinds();
+    let any = |wanted: &[Kind]| kinds.iter().any(|kind| wanted.contains(kind));
+    Settings {
+        nodes: options.nodes as usize,
+        proxied: true,
+        faulty_disks: any(&[Kind::SlowDisk, Kind::SyncError]),
+        power: any(&[Kind::PowerAll]),
+        ..Settings::default()
+    }
+}
+
+fn versions(cluster: &Cluster) -> Result<serde_json::Value> {
+    let output = std::process::Command::new(cluster.binary()).arg("--version").output()?;
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    Ok(serde_json::json!({
+        "node": String::from_utf8_lossy(&output.stdout).trim(),
+        "runner": env!("CARGO_PKG_VERSION"),
+        "kernel": kernel.trim(),
+    }))
+}
+
+async fn drive(
+    cluster: &mut Cluster,
+    recorder: &Recorder,
+    timeline: &Timeline,
+    options: &Options,
+    schedule: &Schedule,
+    seed: u64,
+) -> Result<()> {
+    for node in cluster.nodes() {
+        cluster.start_node(node)?;
+    }
+    let leader = cluster.wait_leader().await?;
+    recorder.fault(format!("n{} leads term {}", leader.node, leader.term));
+    let mix = options.workload.mix(options.concurrency as usize, options.rate);
+    let seed = Seed::new(seed);
+    let load = workload::Workload::start(&cluster.client_urls(), recorder, &seed, &mix).await?;
+    let from = recorder.moment();
+    let (stop, stopped) = watch::channel(false);
+    let apis = cluster.nodes().into_iter().map(|node| cluster.api(node));
+    let apis = apis.collect::<Result<Vec<_>>>()?;
+    let sampler = tokio::spawn(sample(apis, recorder.clone(), timeline.clone(), stopped));
+
+    let done = faults(cluster, recorder, timeline, options, schedule).await;
+    // Whatever went wrong, clients and sampler end and the history is complete as far as it goes.
+    if let Ok(network) = cluster.network() {
+        network.heal();
+    }
+    let served = match done {
+        Ok(()) => progress(recorder, 20).await,
+        Err(why) => Err(why),
+    };
+    let ended = load.stop().await;
+    stop.send_replace(true);
+    sampler.await.context("the sampler panicked")??;
+    timeline.add(&Mark::Load { from, to: recorder.moment() })?;
+    served?;
+    ended?;
+    readback::collect(cluster, recorder, &workload::Workload::logs()).await
+}
+
+/// Does the schedule, beginning now, and waits for the end of the time.
+async fn faults(
+    cluster: &mut Cluster,
+    recorder: &Recorder,
+    timeline: &Timeline,
+    options: &Options,
+    schedule: &Schedule,
+) -> Result<()> {
+    let start = Instant::now();
+    let until = |ms: u64| start + Duration::from_millis(ms);
+    for window in &schedule.windows {
+        tokio::time::sleep_until(until(window.at_ms).into()).await;
+        let what = fault_text(window)?;
+        let mut ongoing = Ongoing::begin(cluster, window.fault.clone())
+            .await
+            .with_context(|| format!("installing {what}"))?;
+        let from = recorder.moment();
+        let hit: Vec<_> = ongoing.hit.iter().map(|node| format!("n{node}")).collect();
+        recorder.fault(format!("{what} -> {}", hit.join(" ")));
+        // Installing may have taken its time: it lasts as long as drawn all the same.
+        let end = Instant::now() + Duration::from_millis(window.for_ms);
+        while Instant::now() < end {
+            ongoing.go_on(cluster).await.with_context(|| format!("during {what}"))?;
+            let left = end.saturating_duration_since(Instant::now());
+            tokio::time::sleep(left.min(GO_ON_EVERY)).await;
+        }
+        let (hit, hit_leader) = (ongoing.hit.clone(), ongoing.hit_leader);
+        let effect = ongoing.end(cluster).await.with_context(|| format!("healing {what}"))?;
+        recorder.fault(format!("healed {} ({})", window.fault.kind(), effect.what));
+        timeline.add(&Mark::Fault(FaultMark {
+            kind: window.fault.kind(),
+            what,
+            from,
+            to: recorder.moment(),
+            hit,
+            hit_leader,
+            count: effect.count,
+            effect: effect.what,
+        }))?;
+        // All must be back before the next fault, or more would be down than it says.
+        cluster
+            .wait_converged()
+            .await
+            .with_context(|| format!("nodes did not come back after {}", window.fault.kind()))?;
+    }
+    tokio::time::sleep_until(until(options.time_limit * 1000).into()).await;
+    Ok(())
+}
+
+/// The fault as its JSON says it, without punctuation that means nothing to people.
+fn fault_text(window: &Window) -> Result<String> {
+    let value = serde_json::to_value(&window.fault)?;
+    let mut text = window.fault.kind().to_string();
+    for (key, value) in value.as_object().context("a fault is an object")? {
+        if key != "fault" {
+            let value = value.to_string().replace(['"', '{', '}'], "").replace(':', " ");
+            text += &format!(" {}={value}", key.replace('_', "-"));
+        }
+    }
+    Ok(text)
+}
+
+async fn sample(
+    apis: Vec<NodeApi>,
+    recorder: Recorder,
+    timeline: Timeline,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<()> {
+    loop {
+        let at = recorder.moment();
+        let asked = apis.iter().cloned().map(|mut api| async move {
+            let status = tokio::time::timeout(SAMPLE_EVERY, api.status()).await.ok()?.ok()?;
+            let group = status.groups.first()?;
+            Some(NodeSample {
+                node: api.node(),
+                leads: group.role() == quorate_proto::v1::Role::Leader,
+                term: group.term,
+                committed: group.commit_index,
+                applied: group.applied_index,
+                age_ms: group.age_ms,
+            })
+        });
+        let nodes: Vec<_> = futures::future::join_all(asked).await.into_iter().flatten().collect();
+        timeline.add(&Mark::Sample { at, nodes })?;
+        let next = Duration::from_nanos(recorder.moment().0 - at.0);
+        tokio::select! {
+            _ = tokio::time::sleep(SAMPLE_EVERY.saturating_sub(next)) => {}
+            _ = stopped.changed() => return Ok(()),
+        }
+    }
+}
+
+/// The moment in seconds, for people.
+#[must_use]
+pub fn seconds(at: Moment) -> f64 {
+    at.0 as f64 / 1e9
+}

@@ -1,0 +1,8 @@
+//! The suite that the `jepsen` program runs: options, runs, their store and their results.
+
+pub mod doctor;
+pub mod drive;
+pub mod options;
+pub mod results;
+pub mod store;
+pub mod timeline;

@@ -1,0 +1,137 @@
+//! What a run is to be, from the command line; stored with it.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+use crate::{nemesis::fault::Kind, workload::Mix};
+
+/// What clients do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Workload {
+    /// Plain appends, one attempt each, and linearizable reads.
+    Append,
+    /// Producers that send a batch again until it is acknowledged.
+    Idempotent,
+    /// Appends that go through only at the offset their writer expects.
+    ExpectedOffset,
+    /// Writers that take a log from each other by raising its epoch.
+    Fencing,
+    /// All of them together.
+    Mixed,
+}
+
+impl Workload {
+    /// Clients of each kind.
+    #[must_use]
+    pub fn mix(self, concurrency: usize, rate: u64) -> Mix {
+        let readers = (concurrency / 6).max(1);
+        let writers = concurrency.saturating_sub(readers).max(1);
+        let none = Mix { producers: 0, plain: 0, fenced: 0, readers, ..Mix::default() };
+        let pause = Duration::from_micros(concurrency as u64 * 1_000_000 / rate.max(1));
+        let mix = match self {
+            Self::Append => Mix { plain: writers, expect_one_in: 0, ..none },
+            Self::Idempotent => Mix { producers: writers, ..none },
+            Self::ExpectedOffset => Mix { plain: writers, expect_one_in: 1, ..none },
+            Self::Fencing => Mix { fenced: writers, ..none },
+            Self::Mixed => {
+                let fenced = (writers / 5).max(2);
+                let producers = writers.saturating_sub(fenced).div_ceil(2).max(1);
+                let plain = writers.saturating_sub(fenced + producers).max(1);
+                Mix { producers, plain, fenced, ..none }
+            }
+        };
+        Mix { pause, ..mix }
+    }
+}
+
+/// How nodes are isolated from each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backend {
+    /// Processes on loopback, with a proxy for each directed link. No root.
+    #[default]
+    Process,
+}
+
+/// Options of a run.
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
+pub struct Options {
+    /// What clients do.
+    #[arg(long, value_enum, default_value = "mixed")]
+    pub workload: Workload,
+    /// Faults, separated by commas; "none" for none (`jepsen list` names them).
+    #[arg(long, default_value = "partition,kill,pause")]
+    pub nemesis: String,
+    /// How nodes run.
+    #[arg(long, value_enum, default_value = "process")]
+    pub backend: Backend,
+    /// Nodes of the cluster.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(3..=6))]
+    pub nodes: u64,
+    /// Seconds of load and faults.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..))]
+    pub time_limit: u64,
+    /// Operations a second, of all clients together, at most.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
+    pub rate: u64,
+    /// Clients.
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u64).range(3..=512))]
+    pub concurrency: u64,
+    /// Seconds from the begin of one fault to that of the next, on average.
+    #[arg(long, default_value_t = 5.0)]
+    pub nemesis_interval: f64,
+    /// Seconds after which service must have resumed when a fault is healed.
+    #[arg(long, default_value_t = 30)]
+    pub recovery_limit: u64,
+    /// Draws faults and clients' choices; a fresh one if absent.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Faults from a file (schedule.json of a stored run) instead of drawn ones.
+    #[arg(long)]
+    pub schedule: Option<PathBuf>,
+    /// Runs, each with the next seed.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub test_count: u64,
+    /// Where runs are stored.
+    #[arg(long, env = "QUORATE_JEPSEN_STORE", default_value = "jepsen/store")]
+    pub store: PathBuf,
+    /// Keeps the nodes' data of a valid run, too.
+    #[arg(long)]
+    pub keep_data: bool,
+}
+
+impl Options {
+    /// The kinds of faults asked for.
+    ///
+    /// # Errors
+    /// A sentence that names the one there is not.
+    pub fn kinds(&self) -> Result<Vec<Kind>, String> {
+        let names = self.nemesis.split(',').map(str::trim).filter(|name| !name.is_empty());
+        let mut kinds = names
+            .filter(|name| *name != "none")
+            .map(str::parse)
+            .collect::<Result<Vec<Kind>, String>>()?;
+        kinds.sort_unstable();
+        kinds.dedup();
+        Ok(kinds)
+    }
+
+    /// The name under which runs like this are stored.
+    ///
+    /// # Errors
+    /// As [`Options::kinds`].
+    pub fn name(&self) -> Result<String, String> {
+        let kinds: Vec<_> = self.kinds()?.iter().map(|kind| kind.name()).collect();
+        let workload = self.workload.to_possible_value().expect("no workload is hidden");
+        let faults = match &self.schedule {
+            Some(_) => "schedule".to_owned(),
+            None if kinds.is_empty() => "none".to_owned(),
+            None if kinds.len() > 4 => format!("{}-faults", kinds.len()),
+            None => kinds.join("+"),
+        };
+        Ok(format!("{}-{faults}", workload.get_name()))
+    }
+}

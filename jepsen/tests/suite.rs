@@ -1,0 +1,100 @@
+//! The `jepsen` program end to end: a run is stored and valid, judging it again says the same, a
+//! damaged history is invalid by the right name, and a run whose fault did nothing is no pass.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+fn jepsen(store: &Path, arguments: &[&str]) -> Result<Output> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_jepsen"));
+    command.args(arguments).env("QUORATE_JEPSEN_STORE", store);
+    let output = command.output()?;
+    println!("{}", String::from_utf8_lossy(&output.stdout));
+    eprintln!("{}", String::from_utf8_lossy(&output.stderr));
+    Ok(output)
+}
+
+/// Judges a run and expects this exit code and these words.
+fn judged(store: &Path, run: &Path, code: i32, words: &[&str]) -> Result<()> {
+    let output = jepsen(store, &["analyze", &run.display().to_string()])?;
+    ensure!(output.status.code() == Some(code), "analyze ended by {}", output.status);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let page = fs::read_to_string(run.join("index.html"))?;
+    for word in words {
+        ensure!(said.contains(word), "{word:?} is not in {said}");
+        ensure!(page.contains(word), "{word:?} is not on the page");
+    }
+    Ok(())
+}
+
+/// A copy of a run with one file changed.
+fn changed(run: &Path, to: &str, file: &str, change: impl Fn(&str) -> String) -> Result<PathBuf> {
+    let copy = run.with_file_name(to);
+    fs::create_dir(&copy)?;
+    for name in ["history.jsonl", "timeline.jsonl", "options.json"] {
+        let text = fs::read_to_string(run.join(name))?;
+        let text = if name == file { change(&text) } else { text };
+        fs::write(copy.join(name), text)?;
+    }
+    Ok(copy)
+}
+
+#[test]
+fn a_run_is_stored_and_judged_and_judged_again() -> Result<()> {
+    let exe = PathBuf::from(env!("CARGO_BIN_EXE_jepsen"));
+    let target = exe.parent().context("a program is in a folder")?;
+    let store = target.join(format!("jepsen-runs/suite-{}", std::process::id()));
+    let arguments = ["test", "--nemesis", "partition,kill", "--time-limit", "12"];
+    let arguments = [&arguments[..], &["--nemesis-interval", "3", "--rate", "300"]].concat();
+    let output = jepsen(&store, &arguments)?;
+    ensure!(output.status.code() == Some(0), "the run ended by {}", output.status);
+    let run = store.join("latest").canonicalize()?;
+    for file in ["results.json", "history.txt", "schedule.json", "versions.json", "node1.log"] {
+        ensure!(run.join(file).exists(), "{file} is missing");
+    }
+    ensure!(!run.join("node1").exists(), "a valid run needs no data");
+    judged(&store, &run, 0, &["Valid", "partition", "kill"])?;
+
+    // A record that a reader of the replicas would have missed.
+    let appended = |line: &&str| line.contains(r#""appended""#) && !line.contains("deduplicated");
+    let lost = changed(&run, "lost", "history.jsonl", |text| {
+        // The answer names an offset one further on than where the record is.
+        let victim = text.lines().find(appended).unwrap_or_default().to_owned();
+        let at = victim.find(r#""first_offset":"#).unwrap_or_default() + 15;
+        let end = victim[at..].find(',').unwrap_or_default() + at;
+        let offset: u64 = victim[at..end].parse().unwrap_or_default();
+        let moved = format!("{}{}{}", &victim[..at], offset + 1, &victim[end..]);
+        text.replace(&victim, &moved)
+    })?;
+    judged(&store, &lost, 1, &["wrong-count"])?;
+
+    // A fault that never did anything.
+    let idle = changed(&run, "idle", "timeline.jsonl", |text| {
+        let lines = text.lines().map(|line| match line.find(r#""count":"#) {
+            Some(at) => {
+                let end = line[at..].find(',').unwrap_or_default() + at;
+                format!(r#"{}"count":0{}"#, &line[..at], &line[end..])
+            }
+            None => line.to_owned(),
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    })?;
+    judged(&store, &idle, 2, &["never did anything"])?;
+
+    // A service that did not resume.
+    let stuck = changed(&run, "stuck", "timeline.jsonl", |text| {
+        format!("{text}{{\"mark\":\"failure\",\"at\":1,\"what\":\"no leader came up\"}}\n")
+    })?;
+    judged(&store, &stuck, 1, &["no leader came up"])?;
+
+    let output = jepsen(&store, &["test", "--nemesis", "earthquake"])?;
+    ensure!(output.status.code() == Some(254), "bad arguments ended by {}", output.status);
+    let output = jepsen(&store, &["analyze", "nowhere"])?;
+    ensure!(output.status.code() == Some(255), "no run ended by {}", output.status);
+    fs::remove_dir_all(&store)?;
+    Ok(())
+}
