@@ -79,9 +79,10 @@ node_pid() {
   local pid exe
   pid=$(cat "$RUN_DIR/node$1.pid" 2>/dev/null) || return 1
   [[ $pid =~ ^[0-9]+$ ]] || return 1
-  # A binary that was built anew while it runs shows as deleted.
+  # A binary that was built anew while it runs shows as deleted. Which build it is does not matter:
+  # the configuration below is this cluster's.
   exe=$(readlink "/proc/$pid/exe" 2>/dev/null) || return 1
-  [[ ${exe% (deleted)} == "$(readlink -f "$BIN_DIR")/quorate-node" ]] || return 1
+  [[ ${exe% (deleted)} == */quorate-node ]] || return 1
   tr '\0' '\n' <"/proc/$pid/cmdline" 2>/dev/null | grep -qxF -- "$(node_config "$1")" || return 1
   echo "$pid"
 }

@@ -18,8 +18,8 @@ impl Default for RetryPolicy {
         Self {
             // About a round trip and an fsync: shorter only finds the same state again.
             initial_backoff: Duration::from_millis(20),
-            // An election takes about this long; a longer pause would lengthen the outage.
-            max_backoff: Duration::from_secs(1),
+            // An election takes some of these; a longer pause would lengthen the outage after it.
+            max_backoff: Duration::from_millis(200),
         }
     }
 }
