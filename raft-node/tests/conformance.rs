@@ -14,6 +14,7 @@ use quorate_raft_node::{
         state_machine::{GroupState, StateMachine},
         types::TypeConfig,
     },
+    read::recent::Recent,
 };
 use quorate_state_machine::{rocks::StoreOptions, types::GroupId};
 use tempfile::TempDir;
@@ -44,6 +45,7 @@ impl StoreBuilder<TypeConfig, LogStorage, StateMachine, Guard> for Builder {
             &group_dir,
             StoreOptions::default(),
             Arc::new(Metrics::new()),
+            Recent::new(1 << 20),
         )
         .expect("a state machine");
         let storage = LogStorage::new(log.group(0));

@@ -14,7 +14,7 @@ use crate::{
         TimestampMs, WriterEpoch,
     },
     values::{DigestMark, GroupMeta, LogMeta},
-    view::{View, ViewError},
+    view::{View, ViewError, Write},
 };
 
 /// A batch as stored, with what apply decided about it.
@@ -34,6 +34,41 @@ pub struct StoredBatch {
     pub writer_epoch: Option<WriterEpoch>,
     /// The producer and sequence it was appended with.
     pub producer: Option<(ProducerId, Sequence)>,
+}
+
+impl StoredBatch {
+    /// The batch that a write of apply's stores, and its log; `None` for all other writes. Reads
+    /// and copies nothing: the bytes are those of the entry, whose checksum apply has verified.
+    ///
+    /// # Panics
+    /// If the write is not one of apply's.
+    #[must_use]
+    pub fn of_write(write: &Write) -> Option<(Incarnation, Self)> {
+        const OURS: &str = "apply writes batches in the form that it reads";
+        let Write::Put(key, value) = write else { return None };
+        if key.first() != Some(&BATCH) {
+            return None;
+        }
+        let key = BatchKey::parse(key).expect(OURS);
+        let (header, at) = PartHeader::parse(value).expect(OURS);
+        let behind = key.last_offset.0.checked_add(1).expect(OURS);
+        let batch = Self {
+            first_offset: Offset(behind.checked_sub(u64::from(header.count)).expect(OURS)),
+            count: header.count,
+            timestamp: key.timestamp,
+            bytes: value.slice(at..),
+            crc32c: header.crc32c,
+            writer_epoch: header.writer_epoch,
+            producer: header.producer,
+        };
+        Some((key.incarnation, batch))
+    }
+
+    /// One past the offset of its last record.
+    #[must_use]
+    pub fn next_offset(&self) -> Offset {
+        Offset(self.first_offset.0 + u64::from(self.count))
+    }
 }
 
 /// What a stored batch's checksum is, and what it should be.

@@ -40,7 +40,7 @@ use crate::{
         settings::{self, Timing},
         state_machine::{GroupState, StateMachine},
     },
-    read::{freshener::Freshener, levels::Reader, read_index::ReadIndexer},
+    read::{freshener::Freshener, levels::Reader, read_index::ReadIndexer, recent::Recent},
     runtime,
     write::{admission::Admission, proposer::Proposer},
 };
@@ -253,7 +253,8 @@ async fn open_group(
 ) -> Result<Group, Fatal> {
     let dir = config.data_dir.join(identity::group_dir(id.0));
     let (options, for_state) = (options.clone(), metrics.clone());
-    let state = runtime::blocking(move || GroupState::open(id, &dir, options, for_state))
+    let recent = Recent::new((config.reads.cache_bytes() / u64::from(config.groups)) as usize);
+    let state = runtime::blocking(move || GroupState::open(id, &dir, options, for_state, recent))
         .await
         .map_err(|e| storage(&format!("the state of group {id} can't be opened"), e))?;
     one_history::check(&log.state(), state.store().applied())

@@ -140,6 +140,7 @@ impl Sources for Vitals {
                     age: freshener.age(parts.group.id, v.applied_index),
                     worst_age: freshener.worst_age(parts.group.id),
                     probe: freshener.round_trip(parts.group.id),
+                    recent_bytes: parts.group.recent().bytes() as u64,
                 };
                 let changes = changes.load(Ordering::Relaxed);
                 GroupSample::of(parts.group.id, v, changes, reads, bytes)

@@ -27,6 +27,7 @@ use crate::runtime;
 /// How often a core is asked whether it still runs. A failed log, the usual cause, is told at once
 /// by the log store.
 const STOPPED_POLL: Duration = Duration::from_millis(100);
+use crate::read::recent::Recent;
 
 /// openraft's handle, for `peer/` only.
 pub type RaftHandle = Raft<TypeConfig, StateMachine>;
@@ -215,6 +216,12 @@ impl Group {
     pub async fn wait_applied(&self, index: LogIndex) -> bool {
         let mut applied = self.state.watch_applied();
         applied.wait_for(|point| point.index >= index).await.is_ok()
+    }
+
+    /// Recently applied batches.
+    #[must_use]
+    pub fn recent(&self) -> &Recent {
+        self.state.recent()
     }
 
     /// Follows the applied point.

@@ -37,7 +37,7 @@ use super::{
         alias::{RaftLogId, SnapshotMeta, StoredMembership},
     },
 };
-use crate::observe::Metrics;
+use crate::{observe::Metrics, read::recent::Recent};
 
 /// Payload bytes applied in one RocksDB write. Larger batches amortise more, but hold the memtable
 /// and delay the first answer.
@@ -60,6 +60,8 @@ pub struct GroupState {
     /// Counts events after which earlier evidence of freshness is not used any more.
     breaks: AtomicU64,
     metrics: Arc<Metrics>,
+    /// Fed with everything that is applied.
+    recent: Recent,
 }
 
 /// An open generation: the store, and (dropped after it) the lease on its directory.
@@ -93,6 +95,7 @@ impl GroupState {
         dir: &Path,
         options: StoreOptions,
         metrics: Arc<Metrics>,
+        recent: Recent,
     ) -> io::Result<Arc<Self>> {
         let state_dir = generations::current(dir)?;
         let store = Store::open(&state_dir, &options).map_err(io::Error::other)?;
@@ -112,6 +115,7 @@ impl GroupState {
             one_at_a_time: Mutex::new(()),
             breaks: AtomicU64::new(0),
             metrics,
+            recent,
         }))
     }
 
@@ -125,6 +129,12 @@ impl GroupState {
     #[must_use]
     pub fn watch_applied(&self) -> watch::Receiver<LogPoint> {
         self.applied.subscribe()
+    }
+
+    /// Recently applied batches.
+    #[must_use]
+    pub fn recent(&self) -> &Recent {
+        &self.recent
     }
 
     /// Rises when a snapshot is being installed or the leadership handed over: evidence of
@@ -227,6 +237,8 @@ impl GroupState {
         self.replace_snapshot(Snapshot { meta: meta.clone(), dir });
         self.break_evidence();
         self.applied.send_replace(applied);
+        // Who looks at the state now sees the new one.
+        self.recent.reset();
         self.metrics.snapshot_installed(self.group, received.bytes(), started.elapsed());
         tracing::info!(
             group = self.group.0,
@@ -282,12 +294,12 @@ impl StateMachine {
         crate::crash_point!("apply.begin");
         let last = items.last().expect("the chunk is not empty").at;
         let (count, store) = (items.len(), self.state.store());
-        let outcomes = if store.may_stall() {
-            // Heartbeats share this thread. A write that waits for a flush waits elsewhere.
-            crate::runtime::blocking(move || store.apply(&items)).await
-        } else {
-            store.apply(&items)
+        let (stalls, recent) = (store.may_stall(), self.state.recent.clone());
+        let apply = move || {
+            store.apply_and(&items, |writes, outcomes| recent.applied(&items, writes, outcomes))
         };
+        // Heartbeats share this thread. A write that waits for a flush waits elsewhere.
+        let outcomes = if stalls { crate::runtime::blocking(apply).await } else { apply() };
         let outcomes = outcomes.map_err(io::Error::other)?;
         crate::crash_point!("apply.written");
         self.state.applied.send_replace(last);

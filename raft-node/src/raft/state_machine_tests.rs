@@ -1,13 +1,14 @@
 use std::thread;
 
-use quorate_state_machine::rocks::Compression;
+use quorate_state_machine::{rocks::Compression, types::Incarnation};
 use tempfile::TempDir;
 
 use super::*;
 
 fn open(dir: &Path) -> Arc<GroupState> {
     let options = StoreOptions::new(1 << 20, 1 << 20, Compression::None);
-    GroupState::open(GroupId(0), dir, options, Arc::new(Metrics::new())).expect("a group's state")
+    GroupState::open(GroupId(0), dir, options, Arc::new(Metrics::new()), Recent::new(0))
+        .expect("a group's state")
 }
 
 fn apply(state: &GroupState, upto: u64) {
@@ -66,4 +67,16 @@ fn a_snapshot_that_is_installed_again_stays() {
     drop((state, snapshot));
     let state = open(dir.path());
     assert_eq!((index(&state), state.snapshot_index()), (Some(10), 10));
+}
+
+#[test]
+fn who_follows_a_log_hears_of_an_installed_snapshot() {
+    let dir = TempDir::new().unwrap();
+    let state = open(dir.path());
+    let mut following = state.recent().follow(Incarnation(1 << 16));
+    let before = (following.head().changes, state.breaks());
+    let (meta, snapshot) = received(dir.path(), 30);
+    state.install(&meta, &snapshot).expect("the leader's snapshot is installed");
+    assert_eq!(following.head().changes, before.0 + 1, "what was kept is not what comes next");
+    assert!(state.breaks() > before.1, "evidence of freshness from before is dropped");
 }

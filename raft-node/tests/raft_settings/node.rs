@@ -23,6 +23,7 @@ use quorate_raft_node::{
         state_machine::{GroupState, StateMachine},
         types::NodeId,
     },
+    read::recent::Recent,
     runtime,
 };
 use quorate_state_machine::{
@@ -191,7 +192,8 @@ async fn open(
     fs::create_dir_all(&group_dir).expect("the group's directory");
     let store_options = StoreOptions::new(1 << 20, 1 << 20, Compression::None);
     let metrics = Arc::new(Metrics::new());
-    let state = GroupState::open(GroupId(GROUP), &group_dir, store_options, metrics);
+    let state =
+        GroupState::open(GroupId(GROUP), &group_dir, store_options, metrics, Recent::new(0));
     let state = state.expect("the state");
     let lease = Duration::from_millis(raft_config.election_timeout_max);
     let raft = RaftHandle::new(

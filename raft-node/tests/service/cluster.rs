@@ -14,7 +14,7 @@ use quorate_proto::{
     v1::{ErrorDetail, Role, log_service_client::LogServiceClient},
 };
 use tempfile::TempDir;
-use tonic::{Status, transport::Channel};
+use tonic::{Request, Status, transport::Channel};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -219,12 +219,25 @@ impl Cluster {
         AdminServiceClient::new(self.channel(n))
     }
 
+    /// How far a node has applied.
+    pub async fn applied(&self, n: usize) -> u64 {
+        self.status(n).await.expect("the node answers").applied_index
+    }
+
+    /// Up to where a node's Raft log is gone.
+    pub async fn purged(&self, n: usize) -> u64 {
+        self.status(n).await.expect("the node answers").purged_index
+    }
+
     /// Number (from 0) of the node that leads every group.
     pub async fn leader(&self) -> usize {
         let started = Instant::now();
         loop {
             for n in (0..self.children.len()).filter(|n| self.children[*n].is_some()) {
-                if let Ok(status) = self.admin(n).status(StatusRequest {}).await {
+                // One that is stopped takes connections and answers nothing.
+                let mut request = Request::new(StatusRequest {});
+                request.set_timeout(Duration::from_secs(1));
+                if let Ok(status) = self.admin(n).status(request).await {
                     let groups = status.into_inner().groups;
                     if !groups.is_empty() && groups.iter().all(|g| g.role() == Role::Leader) {
                         return n;

@@ -5,6 +5,8 @@ mod exactly_once;
 mod fuzz;
 mod levels;
 mod lost_data;
+mod tails;
+mod truth;
 
 use std::time::Duration;
 

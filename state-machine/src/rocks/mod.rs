@@ -109,6 +109,19 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; nothing was written, and this replica must stop.
     pub fn apply(&self, items: &[ApplyItem]) -> Result<Vec<Vec<Outcome>>, StoreError> {
+        self.apply_and(items, |_, _| {})
+    }
+
+    /// The same, and shows `seen` what was written and what it came to: after the write, and before
+    /// the next one.
+    ///
+    /// # Errors
+    /// As [`Self::apply`]. `seen` saw nothing then.
+    pub fn apply_and(
+        &self,
+        items: &[ApplyItem],
+        seen: impl FnOnce(&Writes, &[Vec<Outcome>]),
+    ) -> Result<Vec<Vec<Outcome>>, StoreError> {
         let mut writer = lock(&self.writer);
         let (writes, outcomes) =
             apply::commit(&Live(&self.db), items).map_err(error::view(&self.dir))?;
@@ -116,6 +129,7 @@ impl Store {
         if let Some(last) = items.last() {
             lock(&self.points).applied = Some(last.at);
         }
+        seen(&writes, &outcomes);
         writer.range_deletions += self.note_deleted(&writes);
         if writer.range_deletions >= options::RANGE_DELETIONS {
             self.flush_memtable(false)?;

@@ -4,11 +4,15 @@ use quorate_proto::v1::{self as wire, ReadFrom, read_from::From};
 use quorate_state_machine::{
     outcome::LogDescription,
     read::StoredBatch,
-    types::{Offset, TimestampMs},
+    types::{Incarnation, Offset, TimestampMs},
 };
 
 use super::view_error;
-use crate::{api::errors::ApiError, read::levels::Served};
+use crate::{
+    api::errors::ApiError,
+    observe::Metrics,
+    read::{levels::Served, recent::Recent},
+};
 
 /// Bytes of batches in one response message: large enough to stream at full rate, small enough to
 /// interleave with other streams of the connection.
@@ -84,31 +88,57 @@ impl Cursor {
         &mut self,
         served: &Served,
         log: &LogDescription,
+        recent: &Recent,
+        metrics: &Metrics,
     ) -> Result<Vec<wire::StoredBatch>, ApiError> {
-        let end = Offset(self.end.0.min(self.next.0.saturating_add(self.records_left)));
+        if let Some(batches) = self.step_in_memory(log.incarnation, recent, metrics) {
+            return Ok(batches);
+        }
+        let (end, bytes) = self.bounds();
         let batches = served
             .view
-            .batches(
-                log.incarnation,
-                self.next,
-                end,
-                MESSAGE_BYTES.min(usize::try_from(self.bytes_left).unwrap_or(usize::MAX)),
-            )
+            .batches(log.incarnation, self.next, end, bytes)
             .map_err(|e| view_error(&e))?;
-        let Some(last) = batches.last() else {
+        metrics.batches_read("disk", batches.len());
+        if batches.is_empty() {
             return Err(ApiError::corrupt(format!(
                 "log {:?} should have records from offset {} on, but none is stored here; ask \
                  another node, and run `quorate verify --deep`",
                 log.name.as_str(),
                 self.next
             )));
-        };
-        let reached = Offset((last.first_offset.0 + u64::from(last.count)).min(end.0));
+        }
+        Ok(self.advance(batches, end))
+    }
+
+    /// The same, without a look at the state; `None` if the next batch is not in memory.
+    pub(super) fn step_in_memory(
+        &mut self,
+        incarnation: Incarnation,
+        recent: &Recent,
+        metrics: &Metrics,
+    ) -> Option<Vec<wire::StoredBatch>> {
+        let (end, bytes) = self.bounds();
+        let batches = recent.batches(incarnation, self.next, end, bytes)?;
+        metrics.batches_read("memory", batches.len());
+        Some(self.advance(batches, end))
+    }
+
+    /// End and bytes of the next message.
+    fn bounds(&self) -> (Offset, usize) {
+        let end = Offset(self.end.0.min(self.next.0.saturating_add(self.records_left)));
+        let bytes = usize::try_from(self.bytes_left).unwrap_or(usize::MAX);
+        (end, MESSAGE_BYTES.min(bytes))
+    }
+
+    fn advance(&mut self, batches: Vec<StoredBatch>, end: Offset) -> Vec<wire::StoredBatch> {
+        let last = batches.last().expect("a step has a batch");
+        let reached = last.next_offset().min(end);
         let bytes: u64 = batches.iter().map(|b| b.bytes.len() as u64).sum();
         let from = self.next;
         self.records_left = self.records_left.saturating_sub(reached.0 - from.0);
         self.bytes_left = self.bytes_left.saturating_sub(bytes);
         self.next = reached;
-        Ok(batches.into_iter().map(|b| on_wire(b, from, end)).collect())
+        batches.into_iter().map(|b| on_wire(b, from, end)).collect()
     }
 }

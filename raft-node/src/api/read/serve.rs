@@ -54,11 +54,16 @@ pub(in crate::api) async fn read(
     };
     let said = header(&context, group, &served, Some(&log));
     let mut first_header = Some(said.clone());
+    let recent = context.sides(group).reader.group().recent().clone();
     let (sender, receiver) = mpsc::channel(AHEAD);
     runtime::spawn(async move {
         // The header goes out even when there is nothing to read.
         while first_header.is_some() || !cursor.done() {
-            let batches = if cursor.done() { Ok(Vec::new()) } else { cursor.step(&served, &log) };
+            let batches = if cursor.done() {
+                Ok(Vec::new())
+            } else {
+                cursor.step(&served, &log, &recent, &context.metrics)
+            };
             let message = batches
                 .map(|batches| ReadResponse { header: first_header.take(), batches })
                 .map_err(ApiError::into_status);

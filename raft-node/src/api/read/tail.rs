@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use quorate_proto::v1::{self as wire, Consistency, ReadResponse, TailRequest};
+use quorate_proto::v1::{self as wire, Consistency, ReadHeader, ReadResponse, TailRequest};
 use quorate_state_machine::{
     outcome::LogDescription,
     types::{GroupId, LogName, Offset},
@@ -23,7 +23,7 @@ use crate::{
     },
     read::{
         levels::Served,
-        tail::{Follower, Woken},
+        recent::{Following, Recent},
     },
     runtime,
 };
@@ -47,8 +47,6 @@ pub(in crate::api) async fn tail(
              ON_UNMET_WAIT or ON_UNMET_REDIRECT",
         ));
     }
-    // Armed before the first look, so that nothing falls between the look and the first wait.
-    let follower = Follower::new(context.sides(group).reader.group().watch_applied());
     let (served, log) = view_of_log(
         &context,
         group,
@@ -69,7 +67,7 @@ pub(in crate::api) async fn tail(
     runtime::spawn(async move {
         let (sender, metrics) = (tail.sender.clone(), tail.context.metrics.clone());
         metrics.tail_started();
-        let ended = tail.run(served, log, from, follower).await;
+        let ended = tail.run(served, log, from).await;
         metrics.tail_ended();
         if let Err(error) = ended {
             // The caller may have gone.
@@ -88,15 +86,23 @@ struct Tail {
     sender: mpsc::Sender<Result<ReadResponse, Status>>,
 }
 
+/// How a part of a tail ended.
+enum Then {
+    /// A view is needed; at the level that was asked for if a header is due.
+    Look { header: bool },
+    /// The caller is gone.
+    End,
+}
+
 impl Tail {
     async fn run(
         self,
         mut served: Served,
         mut log: LogDescription,
         from: Offset,
-        mut follower: Follower,
     ) -> Result<(), ApiError> {
-        let incarnation = Some(log.incarnation.0);
+        let incarnation = log.incarnation;
+        let mut following = self.recent().follow(incarnation);
         let mut cursor = Cursor {
             next: from,
             end: log.next_offset,
@@ -104,8 +110,11 @@ impl Tail {
             bytes_left: u64::MAX,
         };
         // The first view was taken at the level that was asked for, so it can be said.
-        let mut due = true;
+        let mut header_due = true;
+        // But it was taken before anybody followed: what came in between shows in the next one.
+        let mut behind = true;
         let mut said_header = runtime::now();
+        let mut changes = following.head().changes;
         loop {
             if cursor.next < log.start_offset {
                 // Trimmed under a tail that was too slow: losing records silently is not an option.
@@ -117,47 +126,120 @@ impl Tail {
                 ));
             }
             let mut header = None;
-            if due {
+            if header_due {
                 header = Some(self::header(&self.context, self.group, &served, Some(&log)));
                 said_header = runtime::now();
             }
-            while header.is_some() || !cursor.done() {
-                let batches =
-                    if cursor.done() { Vec::new() } else { cursor.step(&served, &log)? };
-                let message = ReadResponse { header: header.take(), batches };
-                if self.sender.send(Ok(message)).await.is_err() {
-                    return Ok(());
-                }
+            let mut then = self.send(&served, &log, &mut cursor, header, said_header).await?;
+            // A view that is held keeps what was deleted meanwhile on the disk.
+            drop(served);
+            if then.is_none() && !behind {
+                then = Some(self.follow(&mut following, &mut cursor, changes, said_header).await?);
             }
-            let quiet = self.interval.saturating_sub(said_header.elapsed());
-            let woken = tokio::select! {
-                woken = follower.wait(quiet) => woken,
-                () = self.sender.closed() => return Ok(()),
-                () = self.context.gate.closed() => return Err(ApiError::shutting_down()),
-            };
-            if woken == Woken::Gone {
-                return Err(ApiError::shutting_down());
+            match then {
+                Some(Then::End) => return Ok(()),
+                Some(Then::Look { header }) => header_due = header,
+                None => header_due = false,
             }
-            // A record is final once it is applied, so new ones come from the local state at once;
-            // the periodic header carries the level that was asked for.
-            due = said_header.elapsed() >= self.interval;
-            let consistency = if due {
-                self.consistency.clone()
-            } else {
-                Some(Consistency { level: wire::Level::Eventual.into(), ..Consistency::default() })
+            behind = false;
+            // Before the view: what changes after it wakes us again.
+            changes = following.head().changes;
+            let consistency = match header_due {
+                true => self.consistency.clone(),
+                false => Some(any()),
             };
-            follower.arm();
-            let deadline = Deadline::default_for_streams();
             (served, log) = view_of_log(
                 &self.context,
                 self.group,
                 &self.name,
                 consistency,
-                incarnation,
-                deadline,
+                Some(incarnation.0),
+                Deadline::default_for_streams(),
             )
             .await?;
             cursor.end = log.next_offset;
         }
     }
+
+    fn recent(&self) -> &Recent {
+        self.context.sides(self.group).reader.group().recent()
+    }
+
+    fn header_due(&self, said_header: runtime::Instant) -> bool {
+        said_header.elapsed() >= self.interval
+    }
+
+    /// Sends what a view shows. `None`: all of it.
+    async fn send(
+        &self,
+        served: &Served,
+        log: &LogDescription,
+        cursor: &mut Cursor,
+        mut header: Option<ReadHeader>,
+        said_header: runtime::Instant,
+    ) -> Result<Option<Then>, ApiError> {
+        while header.is_some() || !cursor.done() {
+            let batches = match cursor.done() {
+                true => Vec::new(),
+                false => cursor.step(served, log, self.recent(), &self.context.metrics)?,
+            };
+            if !self.message(header.take(), batches).await {
+                return Ok(Some(Then::End));
+            }
+            // A long way to go is no reason to leave the reader without a word about the end.
+            if !cursor.done() && self.header_due(said_header) {
+                return Ok(Some(Then::Look { header: true }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Sends what is applied from now on, as long as it is in memory. A record is final once it is
+    /// applied, so it is sent at once; the periodic header carries the level that was asked for.
+    async fn follow(
+        &self,
+        following: &mut Following,
+        cursor: &mut Cursor,
+        changes: u64,
+        said_header: runtime::Instant,
+    ) -> Result<Then, ApiError> {
+        loop {
+            let quiet = self.interval.saturating_sub(said_header.elapsed());
+            tokio::select! {
+                () = following.moved() => {}
+                () = runtime::sleep(quiet) => return Ok(Then::Look { header: true }),
+                () = self.sender.closed() => return Ok(Then::End),
+                () = self.context.gate.closed() => return Err(ApiError::shutting_down()),
+            }
+            let head = following.head();
+            if head.changes != changes {
+                return Ok(Then::Look { header: self.header_due(said_header) });
+            }
+            cursor.end = cursor.end.max(head.next);
+            while !cursor.done() {
+                let metrics = &self.context.metrics;
+                let batches =
+                    cursor.step_in_memory(following.incarnation(), self.recent(), metrics);
+                let Some(batches) = batches else {
+                    return Ok(Then::Look { header: self.header_due(said_header) });
+                };
+                if !self.message(None, batches).await {
+                    return Ok(Then::End);
+                }
+            }
+            if self.header_due(said_header) {
+                return Ok(Then::Look { header: true });
+            }
+        }
+    }
+
+    /// False: the caller is gone.
+    async fn message(&self, header: Option<ReadHeader>, batches: Vec<wire::StoredBatch>) -> bool {
+        self.sender.send(Ok(ReadResponse { header, batches })).await.is_ok()
+    }
+}
+
+/// Whatever is applied here.
+fn any() -> Consistency {
+    Consistency { level: wire::Level::Eventual.into(), ..Consistency::default() }
 }

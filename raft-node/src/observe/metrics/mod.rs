@@ -41,6 +41,7 @@ pub struct Metrics {
     appends: ByLabel<Appends>,
     reads: ByLabel<Reads>,
     forwarded: ByLabel<AtomicU64>,
+    batches_read: ByLabel<AtomicU64>,
     groups: ByGroup<OfGroup>,
     admission_refused: AtomicU64,
     /// Started and ended are counted apart: a difference can't be torn below zero.
@@ -201,6 +202,11 @@ impl Metrics {
         add(self.forwarded.get(outcome), 1);
     }
 
+    /// Batches were handed to readers and tails: `source` is `memory` or `disk`.
+    pub fn batches_read(&self, source: &'static str, batches: usize) {
+        add(self.batches_read.get(source), batches as u64);
+    }
+
     /// A round of the leader's quorum for a read index began, for so many reads.
     pub fn read_round(&self, group: GroupId, readers: usize) {
         self.groups.get(group).read_rounds.observe(readers as u64);
@@ -254,6 +260,9 @@ impl Metrics {
         }
         for (outcome, count) in self.forwarded.iter() {
             scrape.whole(Name::ReadForwarded, &[outcome], value(count));
+        }
+        for (source, count) in self.batches_read.iter() {
+            scrape.whole(Name::ReadBatches, &[source], value(count));
         }
         for (id, group) in self.groups.iter() {
             let id = id.as_str();

@@ -147,6 +147,8 @@ pub struct ReadSample {
     pub worst_age: Option<Duration>,
     /// Round trip of the last confirmed probe.
     pub probe: Option<Duration>,
+    /// Bytes of recently applied batches in memory.
+    pub recent_bytes: u64,
 }
 
 /// Reads that are being forwarded.
@@ -260,6 +262,7 @@ fn collect_group(g: &GroupSample, scrape: &mut Scrape) {
             scrape.real(name, &label, duration.as_secs_f64());
         }
     }
+    scrape.whole(Name::RecentBytes, &label, g.reads.recent_bytes);
     for (kind, bytes) in &g.store_bytes {
         scrape.whole(Name::StateStore, &[&id, kind], *bytes);
     }

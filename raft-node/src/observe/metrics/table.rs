@@ -124,6 +124,10 @@ table! {
         "Committed entries in one apply batch; _sum is the number of entries";
     ReadDuration: Histogram "quorate_read_duration" Seconds ["level" "outcome"]
         "Reads by consistency level, waiting for freshness included; outcome is ok, marked (served older than asked), or why not: too_stale, not_leader, deadline, bad_position, unavailable, failed";
+    ReadBatches: Counter "quorate_read_batches" None ["source"]
+        "Batches handed to readers and tails; source is memory (recently applied ones) or disk";
+    RecentBytes: Gauge "quorate_read_recent" Bytes ["group"]
+        "Recently applied batches kept in memory for tails and reads near the end";
     ReadForwarded: Counter "quorate_read_forwarded" None ["outcome"]
         "Reads that this replica could not serve and asked the leader for; outcome is answered or failed, or why not: budget, open (the breaker)";
     ReadForwardInFlight: Gauge "quorate_read_forward_in_flight" None []

@@ -50,6 +50,7 @@ fn reads() -> ReadSample {
         age: Some(Duration::from_millis(30)),
         worst_age: Some(Duration::from_millis(1250)),
         probe: Some(Duration::from_micros(500)),
+        recent_bytes: 4321,
     }
 }
 
@@ -100,6 +101,7 @@ fn busy() -> Metrics {
     metrics.read_round(GroupId(0), 1);
     metrics.forwarded("answered");
     metrics.forwarded("open");
+    metrics.batches_read("memory", 3);
     metrics.snapshot_built(GroupId(0), 5_000, ms(40));
     metrics.snapshot_installed(GroupId(1), 6_000, ms(90));
     metrics.tail_started();
@@ -139,6 +141,8 @@ fn what_went_in_comes_out() {
         r#"quorate_read_index_round_readers_sum{group="0"} 8.0"#,
         r#"quorate_read_forwarded_total{outcome="open"} 1"#,
         "quorate_read_forward_in_flight 3",
+        r#"quorate_read_batches_total{source="memory"} 3"#,
+        r#"quorate_read_recent_bytes{group="1"} 4321"#,
         "quorate_read_forward_limit 64",
         "quorate_read_forward_breaker_open 1",
         r#"quorate_read_age_seconds{group="0"} 0.03"#,

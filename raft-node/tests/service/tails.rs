@@ -1,0 +1,196 @@
+//! Many who follow one log, and what may happen to the log under them.
+
+use std::time::Duration;
+
+use quorate_proto::{
+    admin::v1::TriggerSnapshotRequest,
+    v1::{
+        AppendRequest, AppendResponse, Consistency, DeleteLogRequest, ErrorKind, Level, ReadFrom,
+        ReadResponse, TailRequest, TrimLogRequest, read_from::From,
+    },
+};
+use quorate_raft_node::runtime;
+use tonic::{Status, Streaming};
+
+use super::{
+    Logs, append,
+    cluster::{Cluster, detail},
+    create, part, visible,
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const FROM_MEMORY: &str = "quorate_read_batches_total{source=\"memory\"}";
+const FROM_DISK: &str = "quorate_read_batches_total{source=\"disk\"}";
+
+/// A tail of what is applied, which is at least what was done before.
+async fn tail(
+    logs: &mut Logs,
+    log: &str,
+    from: u64,
+    done: &AppendResponse,
+) -> Streaming<ReadResponse> {
+    let request = TailRequest {
+        log: log.to_owned(),
+        from: Some(ReadFrom { from: Some(From::Offset(from)) }),
+        consistency: Some(Consistency {
+            level: Level::Eventual.into(),
+            at_least: vec![done.position.clone()],
+            ..Consistency::default()
+        }),
+        // No header wakes it: what it delivers, it was woken for.
+        header_interval_ms: 600_000,
+        ..TailRequest::default()
+    };
+    logs.tail(request).await.expect("a tail").into_inner()
+}
+
+async fn next(tail: &mut Streaming<ReadResponse>) -> Result<ReadResponse, Status> {
+    let message = runtime::timeout(PATIENCE, tail.message()).await.expect("the tail goes on");
+    message.map(|message| message.expect("a tail does not end by itself"))
+}
+
+/// The next so many values.
+async fn values(tail: &mut Streaming<ReadResponse>, count: usize) -> Vec<String> {
+    let mut values = Vec::new();
+    while values.len() < count {
+        let message = next(tail).await.expect("more of it");
+        values.extend(message.batches.iter().flat_map(visible));
+    }
+    values
+}
+
+async fn refusal(tail: &mut Streaming<ReadResponse>) -> ErrorKind {
+    loop {
+        if let Err(status) = next(tail).await {
+            return detail(&status).kind();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_is_not_read_from_the_disk_for_each_who_follows_it() {
+    const TAILS: usize = 50;
+    const BATCHES: usize = 200;
+    let cluster = Cluster::start(3, "").await;
+    let leader = cluster.leader().await;
+    let logs = &mut cluster.logs(leader);
+    create(logs, "quiet").await;
+    create(logs, "a").await;
+    let done = append(logs, "a", &["first"]).await;
+    let follower = (leader + 1) % 3;
+    let mut tails = Vec::new();
+    for _ in 0..TAILS {
+        tails.push(tail(&mut cluster.logs(follower), "a", 1, &done).await);
+    }
+    let mut quiet = tail(&mut cluster.logs(follower), "quiet", 0, &done).await;
+    let wanted: Vec<String> = (0..BATCHES).map(|n| n.to_string()).collect();
+    let writer = async {
+        for value in &wanted {
+            append(&mut cluster.logs(leader), "a", &[value]).await;
+        }
+        append(&mut cluster.logs(leader), "quiet", &["q"]).await;
+    };
+    let readers = futures::future::join_all(tails.iter_mut().map(|t| values(t, BATCHES)));
+    let ((), seen) = tokio::join!(writer, readers);
+    assert!(seen.iter().all(|seen| *seen == wanted));
+    assert_eq!(values(&mut quiet, 1).await, ["q"]);
+    let memory = cluster.metric(follower, FROM_MEMORY).await;
+    let disk = cluster.metric(follower, FROM_DISK).await;
+    assert_eq!(memory + disk, (TAILS * BATCHES + 1) as f64);
+    println!("{TAILS} tails of {BATCHES} batches: {memory} from memory, {disk} from the disk");
+    assert!(disk == 0.0, "{disk} batches were read from the disk");
+    // A read of what was just appended, too.
+    let mut again = tail(&mut cluster.logs(follower), "a", BATCHES as u64 - 9, &done).await;
+    assert_eq!(values(&mut again, 10).await, wanted[BATCHES - 10..]);
+    assert_eq!(cluster.metric(follower, FROM_DISK).await, 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_changes_under_its_tails() {
+    for cache in ["", "[reads]\ncache_mb = 0"] {
+        let cluster = Cluster::start(3, cache).await;
+        let leader = cluster.leader().await;
+        let logs = &mut cluster.logs(leader);
+        create(logs, "a").await;
+        let done = append(logs, "a", &["0", "1", "2"]).await;
+        let follower = &mut cluster.logs((leader + 1) % 3);
+        let mut tail_at = tail(follower, "a", 0, &done).await;
+        assert_eq!(values(&mut tail_at, 3).await, ["0", "1", "2"]);
+        // Trimming what was delivered is no matter to a tail...
+        let trim = |before_offset| TrimLogRequest {
+            name: "a".to_owned(),
+            before_offset,
+            ..TrimLogRequest::default()
+        };
+        logs.trim_log(trim(2)).await.unwrap();
+        append(logs, "a", &["3"]).await;
+        assert_eq!(values(&mut tail_at, 1).await, ["3"]);
+        // ...and nothing that is trimmed is shown to a new one, from memory or not.
+        let mut late = tail(follower, "a", 2, &done).await;
+        assert_eq!(values(&mut late, 2).await, ["2", "3"]);
+        let early = follower
+            .tail(TailRequest {
+                log: "a".to_owned(),
+                from: Some(ReadFrom { from: Some(From::Offset(1)) }),
+                ..TailRequest::default()
+            })
+            .await
+            .map(drop)
+            .expect_err("it is trimmed");
+        assert_eq!(detail(&early).kind(), ErrorKind::Trimmed);
+
+        // The same name is another log: neither tail goes on in it.
+        let delete = DeleteLogRequest { name: "a".to_owned(), incarnation: None };
+        logs.delete_log(delete).await.unwrap();
+        create(logs, "a").await;
+        let done = append(logs, "a", &["new 0", "new 1", "new 2", "new 3", "new 4"]).await;
+        for old in [&mut tail_at, &mut late] {
+            let kind = refusal(old).await;
+            let kinds = [ErrorKind::LogRecreated, ErrorKind::LogNotFound, ErrorKind::BadPosition];
+            assert!(kinds.contains(&kind), "{kind:?}");
+        }
+        let mut renewed = tail(follower, "a", 3, &done).await;
+        assert_eq!(values(&mut renewed, 2).await, ["new 3", "new 4"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tail_goes_on_over_an_installed_snapshot() {
+    // Small segments, and next to nothing kept of them: who is away for long needs a snapshot.
+    let extra = "[log]\nsegment_mb = 16\nretain_mb = 1\n[state]\nflush_interval_s = 1";
+    let mut cluster = Cluster::start(3, extra).await;
+    let leader = cluster.leader().await;
+    let logs = &mut cluster.logs(leader);
+    create(logs, "a").await;
+    create(logs, "bulk").await;
+    let done = append(logs, "a", &["0"]).await;
+    let away = (leader + 1) % 3;
+    let mut stream = tail(&mut cluster.logs(away), "a", 0, &done).await;
+    assert_eq!(values(&mut stream, 1).await, ["0"]);
+
+    cluster.pause(away);
+    append(logs, "a", &["1", "2"]).await;
+    let megabyte = "x".repeat(1 << 20);
+    let at = cluster.applied(leader).await;
+    let mut left = 400;
+    while cluster.purged(leader).await <= at {
+        assert!(left > 0, "the log is never purged");
+        left -= 1;
+        let part = part("bulk", &[&megabyte, &megabyte, &megabyte], Default::default());
+        logs.append(AppendRequest { part: Some(part), ack: 0 }).await.expect("an append");
+        if left % 10 == 0 {
+            let request = TriggerSnapshotRequest { group: 0 };
+            cluster.admin(leader).trigger_snapshot(request).await.expect("a snapshot");
+        }
+    }
+    append(logs, "a", &["3"]).await;
+    cluster.resume(away);
+    // The stream survived the pause, and misses nothing.
+    let installed = "quorate_snapshot_duration_seconds_count{group=\"0\",action=\"installed\"}";
+    assert_eq!(values(&mut stream, 3).await, ["1", "2", "3"]);
+    assert!(cluster.metric(away, installed).await >= 1.0, "it came by a snapshot");
+    append(logs, "a", &["4"]).await;
+    assert_eq!(values(&mut stream, 1).await, ["4"]);
+    cluster.kill(away);
+}
