@@ -211,7 +211,7 @@ fn a_view_stays_as_it_was() {
     store.apply(&items[20..]).unwrap();
     store.apply(&[entry(41, 41, &[trim("b", 30), delete("a")])]).unwrap();
     store.flush().unwrap();
-    store.reclaim();
+    store.reclaim().unwrap();
     assert_eq!(answers(&view).unwrap(), of_model(&items, 20));
     // It keeps the database open, too.
     drop(store);

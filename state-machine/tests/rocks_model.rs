@@ -203,7 +203,7 @@ fn run(items: &[ApplyItem], cuts: &[(usize, Event)]) -> TestCaseResult {
                 store.checkpoint(&next).unwrap();
                 durable = Some((next, done));
             }
-            Event::Reclaim => store.reclaim(),
+            Event::Reclaim => store.reclaim().unwrap(),
             Event::Restart => {
                 drop(store);
                 store = Store::open(&home, &options()).unwrap();
