@@ -22,11 +22,14 @@ use quorate_proto::raft::v1 as pb;
 
 use super::{
     client::{CallError, PeerClient},
+    confirmed::{Confirmed, Lost},
     network::rpc_error,
     options::MAX_FRAME_ENTRY_BYTES,
     stats::PeerStats,
     transport::{PeerAddress, TransportError},
-    wire::{AppendRequest, AppendResult, append_frame, append_result, split_request},
+    wire::{
+        AppendRefusal, AppendRequest, AppendResult, append_frame, append_result, split_request,
+    },
 };
 use crate::{
     raft::types::TypeConfig,
@@ -42,6 +45,8 @@ type InFlight = Arc<Mutex<VecDeque<SentAt>>>;
 pub(super) struct AppendStream {
     client: Arc<PeerClient>,
     to: PeerAddress,
+    group: u32,
+    confirmed: Confirmed,
     replies: BoxStream<'static, Result<pb::AppendReplyFrame, TransportError>>,
     in_flight: InFlight,
     deadline: Duration,
@@ -52,14 +57,22 @@ pub(super) struct AppendStream {
 }
 
 impl AppendStream {
-    pub(super) fn new<S>(client: Arc<PeerClient>, to: PeerAddress, group: u32, input: S) -> Self
+    pub(super) fn new<S>(
+        client: Arc<PeerClient>,
+        to: PeerAddress,
+        group: u32,
+        confirmed: Confirmed,
+        input: S,
+    ) -> Self
     where
         S: Stream<Item = AppendRequest> + Send + 'static,
     {
         let in_flight = InFlight::default();
         let (sent, session) = (in_flight.clone(), client.next_session());
         let identity = client.me().frame(to.node_id, group);
+        let requests = confirmed.clone();
         let frames = input.flat_map(move |request| {
+            requests.request(request.vote.leader_id.term);
             let parts = split_request(request, MAX_FRAME_ENTRY_BYTES);
             let (sent, identity) = (sent.clone(), identity.clone());
             stream::iter(parts.into_iter().map(move |part| {
@@ -70,7 +83,17 @@ impl AppendStream {
         });
         let replies = client.transport().append(&to, group, frames.boxed());
         let deadline = client.options().append_deadline;
-        Self { client, to, replies, in_flight, deadline, alarm: None, done: false }
+        Self {
+            client,
+            to,
+            group,
+            confirmed,
+            replies,
+            in_flight,
+            deadline,
+            alarm: None,
+            done: false,
+        }
     }
 
     fn oldest(&self) -> Option<SentAt> {
@@ -85,10 +108,34 @@ impl AppendStream {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         self.client.check_reply(&self.to, reply.identity.as_ref())?;
         match append_result(&reply) {
-            Ok(Ok(result)) => Ok(result),
+            Ok(Ok(result)) => self.believe(result),
             Ok(Err(error)) => Err(self.client.remote(&self.to, error)),
             Err(source) => Err(self.client.malformed(&self.to, source)),
         }
+    }
+
+    /// A follower confirms for good.
+    fn believe(&self, result: AppendResult) -> Result<AppendResult, CallError> {
+        match &result {
+            Ok(Some(matched)) => self.confirmed.matches(matched.index),
+            Err(AppendRefusal::Conflict(at)) => {
+                if let Err(lost) = self.confirmed.conflicts(at.index) {
+                    return Err(self.forgot(lost, at.index));
+                }
+            }
+            Ok(None) | Err(AppendRefusal::HigherVote(_)) => {}
+        }
+        Ok(result)
+    }
+
+    fn forgot(&self, lost: Lost, conflict: u64) -> CallError {
+        let (by, group, confirmed) = (self.to.node_id, self.group, lost.confirmed);
+        PeerStats::count(&self.client.stats().lost_confirmed);
+        let error = CallError::Forgot { by, group, confirmed, conflict };
+        if lost.news {
+            tracing::error!(peer = by, address = %self.to.address, "{error}");
+        }
+        error
     }
 
     /// Fails if the oldest frame is overdue; otherwise sees to it that `cx` is woken when it is.

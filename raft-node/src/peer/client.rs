@@ -71,6 +71,22 @@ pub enum CallError {
         /// What is wrong with it.
         source: WireError,
     },
+    /// The peer's disk has lost what the peer had confirmed as durable. It is sent nothing.
+    #[error(
+        "node {by} had confirmed group {group} up to entry {confirmed}, but has no entry {conflict} \
+         now: its disk has lost what was durable, and its votes may be lost too. Stop that node for \
+         good, and add a new one with an empty data directory under a node id that was never used"
+    )]
+    Forgot {
+        /// The peer.
+        by: NodeId,
+        /// The group.
+        group: u32,
+        /// Up to here it had confirmed.
+        confirmed: u64,
+        /// This one it lacks.
+        conflict: u64,
+    },
     /// The peer's disk could not be remembered, so it is not talked to.
     #[error(transparent)]
     Book(BookError),

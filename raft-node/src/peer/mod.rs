@@ -22,7 +22,7 @@
 //! it: `channel`), what a read probe answers (`handler::PeerHandler::read_index`).
 //!
 //! Reading order: `options`, `identity`, `transport`, `handler`, `wire`, `client`, `network`,
-//! `append_stream`, `endpoint`, `append_lane`, `lane`, `append_pipe`, `snapshot_send`,
+//! `append_stream`, `confirmed`, `endpoint`, `append_lane`, `lane`, `append_pipe`, `snapshot_send`,
 //! `snapshot_receive`.
 
 mod append_lane;
@@ -31,6 +31,7 @@ mod append_stream;
 pub mod book;
 mod channel;
 pub mod client;
+mod confirmed;
 pub mod contact;
 mod control_lane;
 pub mod disk;

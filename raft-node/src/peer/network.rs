@@ -1,7 +1,12 @@
 //! openraft's network traits on top of [`PeerClient`]: which message takes which lane, with which
 //! deadline, and what openraft is told when it fails.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures::{Stream, StreamExt, future::BoxFuture, stream::BoxStream};
 use openraft::{
@@ -18,6 +23,7 @@ use quorate_proto::raft::v1::{control_frame::Request, control_reply_frame::Reply
 use super::{
     append_stream::AppendStream,
     client::{CallError, PeerClient},
+    confirmed::Confirmed,
     snapshot_send,
     transport::{PeerAddress, TransportError},
     wire::{
@@ -37,13 +43,15 @@ pub struct NetworkFactory {
     client: Arc<PeerClient>,
     group: u32,
     catching_up: CatchingUp,
+    /// Outlives the connections, as a peer may lose its disk between two of them.
+    confirmed: Arc<Mutex<BTreeMap<NodeId, Confirmed>>>,
 }
 
 impl NetworkFactory {
     /// For the group numbered `group`, calling through `client`.
     #[must_use]
     pub fn new(client: Arc<PeerClient>, group: u32) -> Self {
-        Self { client, group, catching_up: CatchingUp::default() }
+        Self { client, group, catching_up: CatchingUp::default(), confirmed: Arc::default() }
     }
 
     /// Which replicas are being sent a snapshot.
@@ -53,11 +61,13 @@ impl NetworkFactory {
     }
 
     fn network(&self, target: NodeId, node: &NodeAddress, heartbeats: bool) -> Network {
+        let mut confirmed = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
         Network {
             client: self.client.clone(),
             group: self.group,
             to: PeerAddress { node_id: target, address: node.peer.clone() },
             catching_up: self.catching_up.clone(),
+            confirmed: confirmed.entry(target).or_default().clone(),
             heartbeats,
         }
     }
@@ -88,6 +98,7 @@ pub struct Network {
     /// AppendEntries of this client are heartbeats: they take the control lane.
     heartbeats: bool,
     catching_up: CatchingUp,
+    confirmed: Confirmed,
 }
 
 impl Network {
@@ -180,7 +191,7 @@ impl NetStreamAppend<TypeConfig> for Network {
             let (client, to) = (self.client.clone(), self.to.clone());
             let timeout = client.options().connect_timeout;
             client.greet(&to, timeout).await.map_err(|e| rpc_error(&e))?;
-            Ok(AppendStream::new(client, to, self.group, input).boxed())
+            Ok(AppendStream::new(client, to, self.group, self.confirmed.clone(), input).boxed())
         })
     }
 }

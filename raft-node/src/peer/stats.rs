@@ -19,6 +19,8 @@ pub struct PeerStats {
     pub timeouts: AtomicU64,
     /// Frames and Hellos of others that were refused for their identity.
     pub refused_callers: AtomicU64,
+    /// Attempts to replicate to a peer that lacks entries which it had confirmed.
+    pub lost_confirmed: AtomicU64,
     /// Bytes of snapshot files sent.
     pub snapshot_bytes_sent: AtomicU64,
     /// Bytes of snapshot files received and written.

@@ -42,7 +42,8 @@ pub fn openraft_config(
         // Off by default upstream: an isolated node would inflate its term and depose a healthy
         // leader when it comes back.
         enable_pre_vote: Some(true),
-        // A follower whose log went backwards has lost acknowledged entries: never paper over it.
+        // A follower whose log went backwards has lost acknowledged entries: never paper over it
+        // (peer/confirmed.rs says so, and keeps openraft from trying without a pause).
         allow_log_reversion: None,
         // A leader without quorum stops sending for a while, so that its followers may be won by
         // another; must be at least leader lease + election_timeout_max.

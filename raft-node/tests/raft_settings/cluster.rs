@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{SocketAddr, TcpListener},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -105,6 +105,11 @@ impl Cluster {
 
     pub fn disk(&self, id: NodeId) -> &TestDisk {
         &self.node(id).disk
+    }
+
+    /// Attempts of a leader to send something to a follower that had confirmed it.
+    pub fn lost_confirmed(&self, id: NodeId) -> u64 {
+        self.node(id).stats.lost_confirmed.load(Ordering::Relaxed)
     }
 
     fn node(&self, id: NodeId) -> &Node {

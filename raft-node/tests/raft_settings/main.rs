@@ -6,6 +6,7 @@ mod cluster;
 mod disk;
 mod durable_quorum;
 mod leader_restore;
+mod lost_suffix;
 mod network;
 mod node;
 mod one_leader_per_term;

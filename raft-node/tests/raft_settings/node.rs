@@ -61,6 +61,7 @@ pub struct Place {
 pub struct Node {
     pub group: Group,
     pub disk: Arc<TestDisk>,
+    pub stats: Arc<PeerStats>,
     state: Weak<GroupState>,
     running: Running,
     /// After what runs: its end waits for the log's thread.
@@ -103,11 +104,12 @@ impl Node {
         let runtime =
             Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let disk = Arc::new(TestDisk::default());
-        let opened = runtime.spawn(open(place.clone(), disk.clone(), listener));
+        let stats = Arc::new(PeerStats::default());
+        let opened = runtime.spawn(open(place.clone(), disk.clone(), stats.clone(), listener));
         let (group, log_store) = opened.await.expect("the node starts");
         let state = Arc::downgrade(group.state());
         let running = Running { runtime: Some(runtime), disk: disk.clone() };
-        Self { group, disk, state, running, log_store, place }
+        Self { group, disk, stats, state, running, log_store, place }
     }
 
     /// The last index in the log, on the disk or on the way there.
@@ -117,7 +119,7 @@ impl Node {
 
     /// Ends it at this moment: what is in its files now is all that is left.
     pub async fn crash(self) {
-        let Self { group, disk, log_store, state, running, place } = self;
+        let Self { group, disk, log_store, state, running, place, .. } = self;
         disk.freeze();
         let crash = move || {
             // RocksDB writes its memtables out when it is closed; a crash would not.
@@ -157,6 +159,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 async fn open(
     place: Place,
     disk: Arc<TestDisk>,
+    stats: Arc<PeerStats>,
     listener: Option<std::net::TcpListener>,
 ) -> (Group, LogStore) {
     let Place { id, dir, address, network, raft_config } = place;
@@ -175,7 +178,6 @@ async fn open(
     let me = LocalIdentity::new(CLUSTER, id, [id as u8; 16], 1);
     let host = Arc::new(HostTable::new(1, address.to_string(), String::new()));
     let options = PeerOptions::default();
-    let stats = Arc::new(PeerStats::default());
     let transport = GrpcTransport::new(options.clone(), 1, stats.clone());
     let client = Arc::new(PeerClient::new(
         Arc::new(SwitchedTransport::new(transport, id, network)),

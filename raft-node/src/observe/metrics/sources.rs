@@ -289,6 +289,7 @@ fn collect_peers(peers: &PeerStats, scrape: &mut Scrape) {
         (Name::PeerControlRequests, &peers.control_requests),
         (Name::PeerTimeouts, &peers.timeouts),
         (Name::PeerRefusedCallers, &peers.refused_callers),
+        (Name::PeerLostConfirmed, &peers.lost_confirmed),
         (Name::PeerSnapshotSent, &peers.snapshot_bytes_sent),
         (Name::PeerSnapshotReceived, &peers.snapshot_bytes_received),
     ] {

@@ -206,6 +206,8 @@ table! {
         "Requests to other nodes without an answer in time";
     PeerRefusedCallers: Counter "quorate_peer_refused_callers" None []
         "Callers refused for their identity (other cluster, replaced disk, unknown node)";
+    PeerLostConfirmed: Counter "quorate_peer_lost_confirmed" None []
+        "Attempts to replicate to a node that lacks entries which it had confirmed: its disk lost them; must stay 0";
     PeerSnapshotSent: Counter "quorate_peer_snapshot_sent" Bytes []
         "Bytes of snapshot files sent";
     PeerSnapshotReceived: Counter "quorate_peer_snapshot_received" Bytes []
