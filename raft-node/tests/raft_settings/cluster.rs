@@ -144,6 +144,18 @@ impl Cluster {
         candidates.iter().find(leads).copied()
     }
 
+    /// Makes node `id` the leader.
+    pub async fn lead(&self, id: NodeId) {
+        let started = Instant::now();
+        while self.led_by(&[id]).is_none() {
+            assert!(started.elapsed() < PATIENCE, "node {id} leads");
+            for other in NODES.into_iter().filter(|other| self.led_by(&[*other]).is_some()) {
+                self.group(other).transfer_leadership(id).await.expect("its core runs");
+            }
+            runtime::sleep(PAUSE).await;
+        }
+    }
+
     /// Creates a log called `name` through node `id`.
     pub async fn write(&mut self, id: NodeId, name: &str) -> Result<LogPoint, WriteFailure> {
         let at = self.propose(id, name).await?;

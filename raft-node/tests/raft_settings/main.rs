@@ -13,3 +13,4 @@ mod one_leader_per_term;
 mod one_way_link;
 mod pre_vote;
 mod stale_reads;
+mod state_ahead;
