@@ -5,8 +5,10 @@
 #[allow(dead_code, reason = "shared with the service's tests, which use more of it")]
 mod cluster;
 
+use std::time::{Duration, Instant};
+
 use cluster::Cluster;
-use quorate_client::Client;
+use quorate_client::{Client, Endpoint, ErrorKind};
 
 /// An example of the client; they assert what they claim.
 macro_rules! examples {
@@ -38,12 +40,13 @@ examples! {
     tail_with_resume = "../../../client/examples/tail_with_resume.rs";
     fenced_writer = "../../../client/examples/fenced_writer.rs";
     bounded_follower_read = "../../../client/examples/bounded_follower_read.rs";
+    which_level = "../../../client/examples/which_level.rs";
 }
 
 fn client(cluster: &Cluster) -> Client {
     let nodes = (0..3).map(|n| cluster.url(n));
-    let timeout = std::time::Duration::from_secs(60);
-    Client::builder().endpoints(nodes).request_timeout(timeout).build().expect("three addresses")
+    let patience = Duration::from_secs(60);
+    Client::builder().endpoints(nodes).request_timeout(patience).build().expect("three addresses")
 }
 
 /// Kills the leader twice under a pipelined producer and concurrent callers.
@@ -105,6 +108,54 @@ async fn every_record_once_and_in_order_while_leaders_die() {
         next[caller] += 1;
     }
     assert_eq!(next, [RECORDS / 50; 50]);
+}
+
+/// Each replica in turn, right after the append, also while one of them is away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_reads_its_own_writes_on_every_replica() {
+    let mut cluster = Cluster::start(3, "").await;
+    let client = client(&cluster);
+    client.create_log("mine", false).await.expect("a log");
+    client.create_log("other", false).await.expect("a log");
+    let mut session = client.session();
+    for n in 0..300_u64 {
+        session.append("mine", [n.to_string()]).await.expect("an append");
+        // Whoever goes on with the token is the same session.
+        let cookie = session.token().to_string();
+        session = client.resume_session(&cookie.parse().expect("its own text"));
+        let at = Endpoint::new(&cluster.url(n as usize % 3)).expect("an address");
+        let read = session.read("mine").from_offset(n).at(&at);
+        let seen = read.open().await.expect("a read").collect().await.expect("records");
+        assert_eq!(seen.len(), 1, "record {n} at {at}");
+    }
+
+    // A replica that is away costs the others nothing, and is used again when it is back.
+    let away = (cluster.leader().await + 1) % 3;
+    cluster.kill(away);
+    for n in 300..330_u64 {
+        session.append("mine", [n.to_string()]).await.expect("an append");
+        let read = session.read("mine").from_offset(n).open().await.expect("a read");
+        assert_eq!(read.collect().await.expect("records").len(), 1);
+    }
+    cluster.run(away);
+    let back = Endpoint::new(&cluster.url(away)).expect("an address");
+    let began = Instant::now();
+    loop {
+        let read = session.read("mine").from_offset(329).open().await.expect("a read");
+        if *read.endpoint() == back {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "nobody asks {back} any more");
+    }
+
+    // Another log's deletion is no business of this one's; its own is.
+    session.append("other", ["last"]).await.expect("an append");
+    client.delete_log("other", None).await.expect("a deletion");
+    session.read("mine").open().await.expect("the session goes on");
+    client.delete_log("mine", None).await.expect("a deletion");
+    client.create_log("mine", false).await.expect("a new log");
+    let refused = session.read("mine").open().await.err().expect("what was seen is gone");
+    assert_eq!(refused.kind(), ErrorKind::BadPosition);
 }
 
 /// Waits until the log has so many records.
