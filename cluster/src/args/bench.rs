@@ -1,6 +1,6 @@
 //! `quorate bench ...`.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand, ValueEnum, value_parser};
 
@@ -56,9 +56,15 @@ pub enum BenchCommand {
         /// Records that the log is filled with first
         #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = value_parser!(u64).range(1..))]
         records: u64,
+        /// Records in each batch that the log is filled with: a read gets whole batches
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=1000))]
+        stored_batch: u32,
         /// How fresh the answers must be: linearizable, eventual, or bounded:TIME
         #[arg(long, value_name = "LEVEL", default_value = "linearizable", value_parser = parse_consistency)]
         consistency: Consistency,
+        /// Read from this node only
+        #[arg(long, value_name = "ADDRESS")]
+        node: Option<String>,
         /// Keep the log afterwards
         #[arg(long)]
         keep: bool,
@@ -90,6 +96,83 @@ pub enum BenchCommand {
         #[arg(long)]
         serializable: bool,
     },
+    /// Publish to NATS JetStream, for comparison
+    #[command(after_help = "Example:\n  \
+        quorate bench nats-publish --endpoints 127.0.0.1:4222,4223,4224 --clients 64\n\n\
+        Makes a stream of its own, publishes to the server that leads it, and counts a\n\
+        publication when JetStream has acknowledged it.")]
+    NatsPublish {
+        /// The load.
+        #[command(flatten)]
+        load: Load,
+        /// Replicas of the stream
+        #[arg(long, value_name = "N", default_value_t = 3, value_parser = value_parser!(u32).range(1..=5))]
+        replicas: u32,
+    },
+    /// Add to a Redis stream and wait for replicas, for comparison
+    #[command(after_help = "Example:\n  \
+        quorate bench redis-xadd --endpoints 127.0.0.1:6379 --clients 64\n\n\
+        Asks the first endpoint, which must be the master. Each client has a connection of its own.")]
+    RedisXadd {
+        /// The load.
+        #[command(flatten)]
+        load: Load,
+        /// Replicas, besides the master, that must have an entry before it counts
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(0..=5))]
+        wait: u32,
+    },
+    /// Append to a file and sync it, one after the other: the disk alone
+    #[command(after_help = "Example:\n  quorate bench disk --dir /var/lib/quorate --size 1KiB")]
+    Disk {
+        /// The load; there is one client, whatever is asked for.
+        #[command(flatten)]
+        load: Load,
+        /// A folder on the disk in question
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        dir: PathBuf,
+    },
+    /// Start three nodes each of several systems here, and measure them side by side
+    #[command(after_help = "Examples:\n  \
+        quorate bench compare --etcd /usr/bin/etcd --nats /usr/sbin/nats-server\n  \
+        quorate bench compare --rounds 1 --duration 2s --only append,read\n\n\
+        cluster/compare.sh finds or fetches the other systems first. Writes compare.json, \
+        compare.md and compare.svg.")]
+    Compare(CompareArgs),
+}
+
+/// What is compared, and how long.
+#[derive(Clone, Debug, Args)]
+pub struct CompareArgs {
+    /// The program quorate-node [default: the one beside this program]
+    #[arg(long, value_name = "PATH")]
+    pub node: Option<PathBuf>,
+    /// The program etcd; without it, it is left out
+    #[arg(long, value_name = "PATH")]
+    pub etcd: Option<PathBuf>,
+    /// The program nats-server; without it, it is left out
+    #[arg(long, value_name = "PATH")]
+    pub nats: Option<PathBuf>,
+    /// The program redis-server; without it, it is left out
+    #[arg(long, value_name = "PATH")]
+    pub redis: Option<PathBuf>,
+    /// How often everything is measured
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
+    /// Length of each measurement
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = units::parse_duration)]
+    pub duration: Duration,
+    /// Load before each measurement
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_warm_up)]
+    pub warm_up: Duration,
+    /// Only these of append, batches, read, replicas
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Where the results go
+    #[arg(long, value_name = "DIR", default_value = "docs/performance")]
+    pub out: PathBuf,
+    /// Where the servers keep their data meanwhile: a folder on the disk to be measured
+    #[arg(long, value_name = "DIR", default_value = ".run")]
+    pub data: PathBuf,
 }
 
 /// What all loads have in common: a number of clients, each sending its next request when the

@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use self::{
     append::AppendArgs,
-    bench::{AppendMode, BenchArgs, BenchCommand, Keys, Load},
+    bench::{AppendMode, BenchArgs, BenchCommand, CompareArgs, Keys, Load},
     config::{ConfigArgs, ConfigCommand, LocalArgs},
     logs::{LogArgs, LogCommand},
     operate::{FenceArgs, StatusArgs, VerifyArgs},

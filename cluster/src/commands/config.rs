@@ -17,9 +17,10 @@ const HTTP_PORT_ABOVE: u16 = 200;
 
 /// What was written, for `--output json`.
 #[derive(Serialize)]
-struct Written {
+pub struct Written {
     cluster_id: Uuid,
-    endpoints: Vec<String>,
+    /// Where clients find the nodes.
+    pub endpoints: Vec<String>,
     nodes: Vec<WrittenNode>,
 }
 
@@ -33,11 +34,37 @@ struct WrittenNode {
     http: String,
 }
 
+impl Written {
+    /// The configuration files, in the order of node ids.
+    pub fn configs(&self) -> impl Iterator<Item = &Path> {
+        self.nodes.iter().map(|node| node.config.as_path())
+    }
+}
+
+/// `quorate config local`: writes the files and says so.
+///
+/// # Errors
+/// As [`write()`].
+pub fn local(args: &LocalArgs, output: Output) -> Result<(), Failure> {
+    let written = write(args)?;
+    if output.is_json() {
+        return output.json(&written);
+    }
+    let mut text = format!("cluster {}\n", written.cluster_id);
+    for node in &written.nodes {
+        let line =
+            writeln!(text, "node {}: quorate-node --config {}", node.id, node.config.display());
+        line.expect("writing to a String cannot fail");
+    }
+    text += &format!("export QUORATE_ENDPOINTS={}\n", written.endpoints.join(","));
+    output.print(&text)
+}
+
 /// Writes the files.
 ///
 /// # Errors
 /// [`Failure`] when a directory or file cannot be written, or would be overwritten.
-pub fn local(args: &LocalArgs, output: Output) -> Result<(), Failure> {
+pub fn write(args: &LocalArgs) -> Result<Written, Failure> {
     let dir = make_dir(&args.dir)?;
     let cluster_id = args.cluster_id.unwrap_or_else(Uuid::new_v4);
     let nodes: Vec<WrittenNode> =
@@ -50,18 +77,7 @@ pub fn local(args: &LocalArgs, output: Output) -> Result<(), Failure> {
         fs::write(&node.config, text).map_err(|e| cannot_write(&node.config, &e))?;
     }
     let endpoints = nodes.iter().map(|n| format!("http://{}", n.client)).collect();
-    let written = Written { cluster_id, endpoints, nodes };
-    if output.is_json() {
-        return output.json(&written);
-    }
-    let mut text = format!("cluster {cluster_id}\n");
-    for node in &written.nodes {
-        let line =
-            writeln!(text, "node {}: quorate-node --config {}", node.id, node.config.display());
-        line.expect("writing to a String cannot fail");
-    }
-    text += &format!("export QUORATE_ENDPOINTS={}\n", written.endpoints.join(","));
-    output.print(&text)
+    Ok(Written { cluster_id, endpoints, nodes })
 }
 
 fn node(dir: &Path, base_port: u16, id: u16) -> WrittenNode {

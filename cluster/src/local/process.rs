@@ -28,6 +28,18 @@ pub struct Usage {
     pub resident_bytes: u64,
 }
 
+impl std::ops::Add for Usage {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            cpu: self.cpu + other.cpu,
+            written_bytes: self.written_bytes + other.written_bytes,
+            resident_bytes: self.resident_bytes + other.resident_bytes,
+        }
+    }
+}
+
 /// Between two looks at a process that should end.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 

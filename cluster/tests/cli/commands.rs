@@ -109,7 +109,7 @@ fn loads_are_measured() {
         ("append", &["--mode", "sdk"][..]),
         ("append", &["--mode", "unary", "--batch", "3"]),
         ("append", &["--mode", "stream", "--in-flight", "8", "--logs", "2"]),
-        ("read", &["--records", "200", "--batch", "5"]),
+        ("read", &["--records", "200", "--batch", "5", "--stored-batch", "7"]),
         ("read", &["--records", "200", "--consistency", "eventual"]),
         ("read", &["--records", "200", "--consistency", "bounded:5s"]),
     ] {
@@ -121,6 +121,48 @@ fn loads_are_measured() {
     }
     let listed = cluster.json(&["log", "list"]);
     assert_eq!(listed["logs"].as_array().unwrap().len(), 0, "nothing stays behind");
+}
+
+/// Connections live through any number of short reads. A reader that leaves before the end of its
+/// answer resets an HTTP/2 stream; a connection that sees too many of those is given up.
+#[test]
+fn many_short_reads() {
+    let cluster = Cluster::start();
+    let at = cluster.address(2);
+    let load = ["--clients", "64", "--connections", "1", "--count", "20000", "--warm-up", "0"];
+    let read = ["--records", "500", "--consistency", "eventual", "--node", &at];
+    let report = cluster.json(&[&["bench", "read"], &load[..], &read].concat());
+    assert_eq!((&report["requests"], &report["failures"]), (&20_000.into(), &0.into()), "{report}");
+}
+
+/// A comparison with nobody: what is written, and that nothing stays behind.
+#[test]
+fn a_comparison() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let (out, data) = (dir.path().join("out"), dir.path().join("data"));
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_quorate"));
+    crate::cluster::without_settings(&mut command);
+    command.args(["bench", "compare", "--rounds", "1", "--duration", "2s", "--warm-up", "0"]);
+    command.args(["--only", "batches,replicas", "--output", "json", "--out"]).arg(&out);
+    command.arg("--data").arg(&data).arg("--node").arg(crate::cluster::node_binary());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let written = std::fs::read_to_string(out.join("compare.json")).unwrap();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&written).unwrap(), document);
+    assert_eq!(document["systems"].as_array().unwrap().len(), 1);
+    let rows = document["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    for entry in rows.iter().flat_map(|row| row["entries"].as_array().unwrap()) {
+        assert!(entry["trouble"].is_null(), "{entry}");
+        assert!(entry["summary"]["records_per_s"]["median"].as_f64().unwrap() > 0.0, "{entry}");
+        // Looked at while it ran.
+        assert!(entry["runs"][0]["server_cpu_us_per_record"].is_number(), "{entry}");
+    }
+    let page = std::fs::read_to_string(out.join("compare.md")).unwrap();
+    assert!(page.contains("| Quorate, 64 records a request |"), "{page}");
+    assert!(std::fs::read_to_string(out.join("compare.svg")).unwrap().ends_with("</svg>\n"));
+    assert_eq!(std::fs::read_dir(&data).unwrap().count(), 0, "the servers' data is gone");
 }
 
 #[test]

@@ -4,7 +4,10 @@ use bytes::Bytes;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tonic::transport::Channel;
 
-use self::pb::{PutRequest, RangeRequest, RangeResponse, kv_client::KvClient};
+use self::pb::{
+    PutRequest, RangeRequest, RangeResponse, StatusRequest, kv_client::KvClient,
+    maintenance_client::MaintenanceClient,
+};
 use super::{
     connect,
     load::{Client, Work, closed_loop, drive},
@@ -103,6 +106,26 @@ async fn fill(connections: &[Channel], payload: &Payload, keys: &Keys) -> Result
         .try_collect::<()>()
         .await
         .map_err(|s| connect::status_failure(&s).at("filling etcd"))
+}
+
+/// The endpoint of the member that leads, once all answer and agree.
+///
+/// # Errors
+/// They don't.
+pub async fn leader(endpoints: &[String]) -> Result<String, Failure> {
+    let mut members = Vec::new();
+    for endpoint in endpoints {
+        let mut client = MaintenanceClient::new(connect::channel(endpoint).await?);
+        let status = client.status(StatusRequest {}).await;
+        let status = status.map_err(|s| connect::status_failure(&s))?.into_inner();
+        members.push((status.header.map(|h| h.member_id), status.leader, endpoint));
+    }
+    let leader = members[0].1;
+    let found = members.iter().find(|(id, ..)| leader != 0 && *id == Some(leader));
+    match found {
+        Some((_, _, endpoint)) if members.iter().all(|m| m.1 == leader) => Ok((*endpoint).clone()),
+        _ => Err(Failure::refused("etcd has no leader yet")),
+    }
 }
 
 struct Putter {

@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU8, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use hdrhistogram::Histogram;
@@ -80,6 +80,8 @@ pub struct Measured {
     pub work: Work,
     /// The time they took together.
     pub elapsed: Duration,
+    /// When that time began.
+    pub began: SystemTime,
     /// Requests that failed, warm-up included.
     pub failures: u64,
     /// Why the first of them did.
@@ -198,7 +200,7 @@ pub async fn drive(
     if !warm_up.is_zero() {
         pause(warm_up, &mut tasks).await?;
     }
-    let started = Instant::now();
+    let (started, began) = (Instant::now(), SystemTime::now());
     run.phase.store(MEASURE, Ordering::Relaxed);
     if let Extent::Time(time) = run.extent {
         pause(time, &mut tasks).await?;
@@ -222,7 +224,7 @@ pub async fn drive(
             elapsed = started.elapsed();
         }
     }
-    Ok(collect(run, elapsed))
+    Ok(collect(run, elapsed, began))
 }
 
 /// Waits, unless a client gives up meanwhile.
@@ -241,7 +243,7 @@ fn outcome(ended: Result<Result<(), Failure>, tokio::task::JoinError>) -> Result
     })
 }
 
-fn collect(run: &Run, elapsed: Duration) -> Measured {
+fn collect(run: &Run, elapsed: Duration, began: SystemTime) -> Measured {
     let mut latency_ns = histogram();
     let mut work = Work::default();
     for shard in &run.shards {
@@ -252,7 +254,7 @@ fn collect(run: &Run, elapsed: Duration) -> Measured {
     }
     let failures = run.failures.lock().unwrap_or_else(PoisonError::into_inner);
     let (failures, first_failure) = (failures.0, failures.1.clone());
-    Measured { latency_ns, work, elapsed, failures, first_failure }
+    Measured { latency_ns, work, elapsed, began, failures, first_failure }
 }
 
 #[cfg(test)]

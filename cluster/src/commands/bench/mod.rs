@@ -1,15 +1,20 @@
 //! `quorate bench`: one load generator for every load, so that figures can be compared.
 //!
 //! [`load`] runs clients and counts, [`report`] sums up, [`plan`] holds the settings, [`scratch`]
-//! makes the logs; `append` (with `stream`), `read` and `etcd` are the loads.
+//! makes the logs; `append` (with `stream`) and `read` are the loads; `etcd`, `nats` and `redis` are
+//! the same for other systems, and `disk` for none; `compare` runs them side by side.
 
 mod append;
+mod compare;
 mod connect;
+mod disk;
 mod etcd;
 mod load;
+mod nats;
 mod payload;
 mod plan;
 mod read;
+mod redis;
 mod report;
 mod scratch;
 mod stream;
@@ -19,6 +24,7 @@ use crate::{
     args::{BenchArgs, BenchCommand, Global},
     exit::Failure,
     output::Output,
+    sdk,
 };
 
 /// Measures.
@@ -38,11 +44,13 @@ pub async fn run(args: &BenchArgs, global: &Global, output: Output) -> Result<()
             };
             append::run(&plan(load)?, load, &shape, output).await
         }
-        BenchCommand::Read { load, batch, records, consistency, keep } => {
+        BenchCommand::Read { load, batch, records, stored_batch, consistency, node, keep } => {
             let shape = read::Shape {
                 batch: *batch,
                 records: *records,
+                stored_batch: *stored_batch,
                 consistency: *consistency,
+                node: node.as_deref().map(sdk::endpoint).transpose()?,
                 keep: *keep,
             };
             read::run(&plan(load)?, load, &shape, output).await
@@ -51,5 +59,13 @@ pub async fn run(args: &BenchArgs, global: &Global, output: Output) -> Result<()
         BenchCommand::EtcdRange { load, keys, serializable } => {
             etcd::range(&plan(load)?, load, keys, *serializable, output).await
         }
+        BenchCommand::NatsPublish { load, replicas } => {
+            nats::run(&plan(load)?, load, *replicas, output).await
+        }
+        BenchCommand::RedisXadd { load, wait } => {
+            redis::run(&plan(load)?, load, *wait, output).await
+        }
+        BenchCommand::Compare(args) => compare::run(args, output).await,
+        BenchCommand::Disk { load, dir } => disk::run(&plan(load)?, load, dir, output).await,
     }
 }

@@ -1,7 +1,9 @@
 //! Reads at random offsets.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
-use quorate_client::{AppendOptions, Batch, Client as Sdk, Consistency};
+use quorate_client::{Batch, Client as Sdk, Consistency, Endpoint, Position};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 use super::{
@@ -23,14 +25,18 @@ pub struct Shape {
     pub batch: u32,
     /// Records in the log.
     pub records: u64,
+    /// Records in each batch that they were appended in. What is read is whole batches.
+    pub stored_batch: u32,
     /// How fresh the answers must be.
     pub consistency: Level,
+    /// Whom to read from, if not from any node.
+    pub node: Option<Endpoint>,
     /// Keep the log.
     pub keep: bool,
 }
 
-/// Bytes of values in one append while filling.
-const FILL_BYTES: u64 = 256 << 10;
+/// Appends unanswered at a time while filling.
+const FILL_IN_FLIGHT: usize = 1024;
 
 /// `quorate bench read`.
 ///
@@ -46,6 +52,9 @@ pub async fn run(plan: &Plan, load: &Load, shape: &Shape, output: Output) -> Res
     scratch.clean_up(output).await;
     let mut settings = plan.settings(&format!("read ({})", shape.consistency), shape.batch, 1);
     settings.spread = shape.records;
+    if let Some(node) = &shape.node {
+        settings.endpoints = vec![node.as_str().to_owned()];
+    }
     Report::new(settings, &measured?).write(output)
 }
 
@@ -59,12 +68,15 @@ async fn measure(
 ) -> Result<Measured, Failure> {
     let payload = Payload::new(plan.size);
     output.note(&format!("appending {} records first", shape.records));
-    let position = fill(&clients[0], log, &payload, shape.records).await?;
+    let position = fill(&clients[0], log, &payload, shape).await?;
     let consistency: Consistency = shape.consistency.into();
     let run = plan.run();
     let readers = (0..load.clients as usize).map(|id| {
         let reader = Reading {
-            client: clients[id % clients.len()].clone(),
+            client: match &shape.node {
+                Some(node) => clients[id % clients.len()].pinned_to(node),
+                None => clients[id % clients.len()].clone(),
+            },
             log: log.to_owned(),
             // A replica that has not got the records yet has nothing to be measured.
             consistency: consistency.clone().at_least(position.clone()),
@@ -82,18 +94,25 @@ async fn fill(
     client: &Sdk,
     log: &str,
     payload: &Payload,
-    records: u64,
-) -> Result<quorate_client::Position, Failure> {
-    let per_append = (FILL_BYTES / payload.size() as u64).clamp(1, 1000);
-    let mut position = None;
-    for first in (0..records).step_by(per_append as usize) {
-        let last = records.min(first + per_append);
+    shape: &Shape,
+) -> Result<Position, Failure> {
+    // One producer keeps the order, so that record n gets offset n.
+    let producer = client.producer(log).open().await?;
+    let (mut tickets, mut position) = (VecDeque::new(), None);
+    for first in (0..shape.records).step_by(shape.stored_batch as usize) {
+        let last = shape.records.min(first + u64::from(shape.stored_batch));
         let batch = Batch::of((first..last).map(|n| payload.of(n)))?;
-        // Insisting on the offset keeps record n at offset n even when an answer is lost.
-        let options = AppendOptions { expected_offset: Some(first), ..Default::default() };
-        let appended = client.append_with(log, batch, &options).await.map_err(Failure::from)?;
-        position = Some(appended.position);
+        tickets.push_back(producer.append_batch(batch).await?);
+        if tickets.len() == FILL_IN_FLIGHT
+            && let Some(oldest) = tickets.pop_front()
+        {
+            oldest.await?;
+        }
     }
+    for ticket in tickets {
+        position = Some(ticket.await?.position);
+    }
+    producer.close().await?;
     Ok(position.expect("there is at least one record to append"))
 }
 

@@ -1,8 +1,8 @@
 //! What a measurement comes to, for people and for programs.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::load::Measured;
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The settings that a figure is worth nothing without.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Settings {
     /// What was sent: "append (sdk)", "etcd put", ...
     pub workload: String,
@@ -52,10 +52,12 @@ impl Settings {
 }
 
 /// The result, with the field names of `--output json`.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Report {
     /// What was measured.
     pub settings: Settings,
+    /// When measuring began, in milliseconds since 1970.
+    pub began_unix_ms: u64,
     /// Seconds measured.
     pub elapsed_s: f64,
     /// Requests answered.
@@ -77,7 +79,7 @@ pub struct Report {
 }
 
 /// Percentiles in microseconds.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[allow(missing_docs, reason = "the names are the documentation")]
 pub struct Latency {
     pub mean: f64,
@@ -98,6 +100,8 @@ impl Report {
         let us = |q: f64| h.value_at_quantile(q) as f64 / 1e3;
         Self {
             settings,
+            began_unix_ms: measured.began.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
+                as u64,
             elapsed_s: seconds,
             requests: h.len(),
             records: measured.work.records,
@@ -175,6 +179,7 @@ mod tests {
             latency_ns,
             work: Work { records: 64_000, bytes: 64_000 * 128 },
             elapsed: Duration::from_secs(10),
+            began: UNIX_EPOCH,
             failures: 1,
             first_failure: Some("busy".into()),
         };

@@ -1,0 +1,322 @@
+//! `quorate bench compare`: the same loads against several systems on this machine, in turns.
+//!
+//! [`systems`] starts them, [`loads`] says what is measured, [`sample`] watches the servers,
+//! [`summary`] finds the middle, [`document`] is what is kept, [`markdown`] and [`chart`] show it.
+//! Every run is this same program again with a command line of its own: a fresh process each, and
+//! one that anybody can repeat alone.
+
+mod chart;
+mod document;
+mod loads;
+mod markdown;
+mod sample;
+mod summary;
+mod systems;
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, SystemTime},
+};
+
+use self::{
+    document::{Comparison, Entry, Machine, RowResult},
+    loads::{Bench, Row, Target},
+    sample::{Samples, machine_busy},
+    summary::{OneRun, Spread, Summary},
+    systems::{Program, Running},
+};
+use super::report::Report;
+use crate::{
+    args::CompareArgs,
+    exit::Failure,
+    output::{Output, json_text, units},
+};
+
+/// Between two runs: what the one before left to be done (flushes, compactions) should not be
+/// measured with the next.
+const REST: Duration = Duration::from_millis(500);
+
+/// The name of the disk in tables.
+const DISK: &str = "the disk alone (append + fdatasync)";
+
+/// Compares.
+///
+/// # Errors
+/// No system can be started, or nothing can be written.
+pub async fn run(args: &CompareArgs, output: Output) -> Result<(), Failure> {
+    let rows = chosen(&args.only)?;
+    let data = Data::make(&args.data)?;
+    let load_average_before = load_average();
+    let (began, date) = (std::time::Instant::now(), now());
+    let mut systems = start(args, &data.0, output).await?;
+    let mut comparison = Comparison {
+        date,
+        command: command(),
+        machine: Machine::this(&data.0),
+        rounds: args.rounds,
+        duration_s: args.duration.as_secs_f64(),
+        warm_up_s: args.warm_up.as_secs_f64(),
+        load_average_before,
+        others_busy_cores: None,
+        systems: systems.iter().map(Into::into).collect(),
+        rows: Vec::new(),
+    };
+    for row in &rows {
+        let result = measure(row, args, &mut systems, &data.0, output).await?;
+        comparison.rows.push(result);
+        let entries = comparison.rows.iter().flat_map(|r| &r.entries);
+        comparison.others_busy_cores =
+            Spread::of(entries.flat_map(|e| &e.runs).filter_map(|r| r.others_busy_cores));
+        // After each row: an interruption should not cost what is there.
+        write(&comparison, &args.out)?;
+    }
+    output.note(&format!("done in {}", units::duration(began.elapsed())));
+    match output.is_json() {
+        true => output.json(&comparison),
+        false => output.print(&markdown::page(&comparison)),
+    }
+}
+
+fn chosen(only: &[String]) -> Result<Vec<Row>, Failure> {
+    let all = loads::rows();
+    let groups: Vec<&str> = all.iter().map(|row| row.group).collect();
+    if let Some(unknown) = only.iter().find(|name| !groups.contains(&name.as_str())) {
+        let what = format!("--only {unknown}: there is append, batches, read and replicas");
+        return Err(Failure::usage(what));
+    }
+    Ok(all.into_iter().filter(|r| only.is_empty() || only.iter().any(|o| o == r.group)).collect())
+}
+
+/// Where servers write; removed at the end.
+struct Data(PathBuf);
+
+impl Data {
+    fn make(parent: &Path) -> Result<Self, Failure> {
+        let dir = parent.join(format!("compare-{}", std::process::id()));
+        let failed = |e| Failure::refused(format!("{}: {e}", dir.display()));
+        std::fs::create_dir_all(&dir).map_err(failed)?;
+        Ok(Self(std::fs::canonicalize(&dir).map_err(failed)?))
+    }
+}
+
+impl Drop for Data {
+    fn drop(&mut self) {
+        // What can't be removed is under a name that says what it is.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+async fn start(args: &CompareArgs, data: &Path, output: Output) -> Result<Vec<Running>, Failure> {
+    let node = match &args.node {
+        Some(path) => path.clone(),
+        None => beside_this("quorate-node")?,
+    };
+    let program = |name, path, dir: &str| Program { name, path, dir: data.join(dir) };
+    let mut systems = vec![systems::quorate::start(&program("Quorate", &node, "quorate")).await?];
+    if let Some(etcd) = &args.etcd {
+        systems.push(systems::etcd::start(&program("etcd", etcd, "etcd")).await?);
+    }
+    if let Some(nats) = &args.nats {
+        let always = program("NATS, sync always", nats, "nats-always");
+        systems.push(systems::nats::start(&always, true).await?);
+        let default = program("NATS, default", nats, "nats-default");
+        systems.push(systems::nats::start(&default, false).await?);
+    }
+    if let Some(redis) = &args.redis {
+        systems.push(systems::redis::start(&program("Redis", redis, "redis")).await?);
+    }
+    let names: Vec<&str> = systems.iter().map(|s| s.name).collect();
+    output.note(&format!("three nodes each: {}", names.join("; ")));
+    Ok(systems)
+}
+
+fn beside_this(name: &str) -> Result<PathBuf, Failure> {
+    let exe = std::env::current_exe().map_err(|e| Failure::refused(e.to_string()))?;
+    let path = exe.with_file_name(name);
+    match path.exists() {
+        true => Ok(path),
+        false => Err(Failure::refused(format!("{} is not there", path.display()))
+            .advise("cargo build --release -p quorate-raft-node, or --node PATH")),
+    }
+}
+
+/// A row, round after round.
+async fn measure(
+    row: &Row,
+    args: &CompareArgs,
+    systems: &mut [Running],
+    data: &Path,
+    output: Output,
+) -> Result<RowResult, Failure> {
+    output.note(&row.title);
+    let mut result = RowResult::new(row);
+    for bench in &row.benches {
+        let system = match bench.target {
+            Target::Disk => DISK,
+            Target::System(id) => match systems.iter().find(|s| s.id == id) {
+                Some(system) => system.name,
+                None => continue,
+            },
+        };
+        let (system, variant) = (system.to_owned(), bench.variant.to_owned());
+        let (command, runs) = (String::new(), Vec::new());
+        let entry = Entry { system, variant, command, summary: None, trouble: None, runs };
+        result.entries.push(entry);
+    }
+    let has = |bench: &&Bench| match bench.target {
+        Target::Disk => true,
+        Target::System(id) => systems.iter().any(|s| s.id == id),
+    };
+    let benches: Vec<Bench> = row.benches.iter().filter(has).cloned().collect();
+    for round in 1..=args.rounds {
+        for (bench, entry) in benches.iter().zip(&mut result.entries) {
+            let system = systems.iter_mut().find(|s| bench.target == Target::System(s.id));
+            match one_run(round, bench, args, system, data, entry).await {
+                Ok(run) => entry.runs.push(run),
+                Err(failure) => {
+                    output.note(&format!("  {}: {}", entry.name(), failure.what));
+                    entry.trouble.get_or_insert(failure.what);
+                }
+            }
+            tokio::time::sleep(REST).await;
+        }
+    }
+    for entry in &mut result.entries {
+        entry.summary = Summary::of(&entry.runs);
+        if let Some(summary) = &entry.summary {
+            let rate = units::grouped(summary.records_per_s.median.round() as u64);
+            let (p50, p99) = (summary.p50_us.median, summary.p99_us.median);
+            let times = format!("{} p50, {} p99", markdown::time(p50), markdown::time(p99));
+            output.note(&format!("  {:<44}{rate:>10} records/s   {times}", entry.name()));
+        }
+    }
+    Ok(result)
+}
+
+/// One run: this program again, with an eye on the servers.
+async fn one_run(
+    round: u32,
+    bench: &Bench,
+    args: &CompareArgs,
+    mut system: Option<&mut Running>,
+    data: &Path,
+    entry: &mut Entry,
+) -> Result<OneRun, Failure> {
+    if let Some(failure) = system.as_mut().and_then(|s| s.ended()) {
+        return Err(failure);
+    }
+    let mut words = bench.command(system.as_deref(), data);
+    let ms = |time: Duration| format!("{}ms", time.as_millis());
+    words.extend(["--duration".into(), ms(args.duration), "--warm-up".into(), ms(args.warm_up)]);
+    entry.command = format!("quorate {}", words.join(" "));
+    words.extend(["--output".into(), "json".into()]);
+    let exe = std::env::current_exe().map_err(|e| Failure::refused(e.to_string()))?;
+    let mut child = tokio::process::Command::new(exe);
+    child.args(words).stdin(Stdio::null()).kill_on_drop(true);
+    let before = Busy::now(system.as_deref());
+    let began = std::time::Instant::now();
+    let output = child.output();
+    tokio::pin!(output);
+    let mut samples = Samples::default();
+    let mut look = tokio::time::interval(sample::EVERY);
+    let ended = loop {
+        tokio::select! {
+            ended = &mut output => break ended,
+            _ = look.tick() => watch(&mut samples, system.as_deref()),
+        }
+    };
+    watch(&mut samples, system.as_deref());
+    let ended = ended.map_err(|e| Failure::refused(format!("the load generator: {e}")))?;
+    if !ended.status.success() {
+        return Err(refusal(&ended.stderr));
+    }
+    let report: Report = serde_json::from_slice(&ended.stdout)
+        .map_err(|e| Failure::refused(format!("the load generator's report: {e}")))?;
+    let used = samples.used(report.began_unix_ms, report.elapsed_s);
+    let others = Busy::now(system.as_deref()).others_since(&before, began.elapsed());
+    Ok(OneRun::new(round, report, used, others))
+}
+
+fn watch(samples: &mut Samples, system: Option<&Running>) {
+    // A server that has ended makes the run fail; that is where it is noticed.
+    if let Some(Ok(usage)) = system.map(Running::usage) {
+        samples.add(SystemTime::now(), usage);
+    }
+}
+
+/// The load generator's own words, without the JSON around them.
+fn refusal(stderr: &[u8]) -> Failure {
+    let document: Option<serde_json::Value> = serde_json::from_slice(stderr).ok();
+    let message = document.as_ref().and_then(|d| d["error"]["message"].as_str());
+    let text = String::from_utf8_lossy(stderr);
+    Failure::refused(message.unwrap_or(text.trim()))
+}
+
+/// Processor time since the machine's start.
+struct Busy {
+    machine: Option<Duration>,
+    servers: Duration,
+    load_generator: Duration,
+}
+
+impl Busy {
+    fn now(system: Option<&Running>) -> Self {
+        let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+        let servers = system.and_then(|s| s.usage().ok()).unwrap_or_default().cpu;
+        Self { machine: machine_busy(&stat), servers, load_generator: children() }
+    }
+
+    /// Processors that others kept busy, in the mean.
+    fn others_since(&self, before: &Self, elapsed: Duration) -> Option<f64> {
+        let all = self.machine?.saturating_sub(before.machine?);
+        let ours = self.servers.saturating_sub(before.servers)
+            + self.load_generator.saturating_sub(before.load_generator);
+        Some(all.saturating_sub(ours).as_secs_f64() / elapsed.as_secs_f64().max(1e-3))
+    }
+}
+
+/// Processor time of the children of this process that have ended.
+fn children() -> Duration {
+    // SAFETY: getrusage fills in the struct, for which zeroes are valid.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage);
+        usage
+    };
+    let time = |t: libc::timeval| {
+        Duration::from_secs(t.tv_sec as u64) + Duration::from_micros(t.tv_usec as u64)
+    };
+    time(usage.ru_utime) + time(usage.ru_stime)
+}
+
+fn load_average() -> f64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or_default()
+}
+
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC").to_string()
+}
+
+/// What was typed, without the folders that only this machine has.
+fn command() -> String {
+    if let Ok(front) = std::env::var("QUORATE_COMPARE_COMMAND") {
+        return front;
+    }
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    format!("quorate {}", args.join(" "))
+}
+
+fn write(comparison: &Comparison, out: &Path) -> Result<(), Failure> {
+    let files = [
+        ("compare.json", json_text(comparison, false) + "\n"),
+        ("compare.md", markdown::page(comparison)),
+        ("compare.svg", chart::svg(comparison)),
+    ];
+    std::fs::create_dir_all(out)
+        .and_then(|()| {
+            files.iter().try_for_each(|(name, text)| std::fs::write(out.join(name), text))
+        })
+        .map_err(|e| Failure::refused(format!("{}: {e}", out.display())))
+}
