@@ -16,6 +16,9 @@ use crate::{
     transport::{Answers, Endpoint},
 };
 
+/// How long to wait for the end of a stream behind its last message: it is sent with it.
+const END: Duration = Duration::from_millis(100);
+
 /// What to ask a node for.
 #[derive(Clone, Debug)]
 pub(crate) enum Ask {
@@ -119,6 +122,16 @@ impl Feed {
                     self.broke(error.at(self.endpoint.as_str()))?;
                 }
             }
+        }
+    }
+
+    /// Takes the end of a stream from which the owner needs nothing more. To drop it before its end
+    /// would reset it, and HTTP/2 gives up a connection after about a thousand of those that cross
+    /// with something from the other side.
+    pub(crate) async fn finish(&mut self) {
+        if let Some(mut stream) = self.stream.take() {
+            // Whatever it ends with changes nothing.
+            let _ = runtime::timeout(END, stream.next()).await;
         }
     }
 

@@ -230,15 +230,17 @@ impl Reader {
             match self.cursor.pop() {
                 Ok(Some(batch)) => {
                     self.feed.progressed();
-                    if let Some(batch) = self.account(batch) {
-                        return Ok(Some(batch));
+                    let batch = self.account(batch);
+                    if batch.is_none() {
+                        self.feed.finish().await;
                     }
-                    return Ok(None);
+                    return Ok(batch);
                 }
                 Ok(None) => {}
                 Err(error) => self.feed.broke(error.at(self.feed.endpoint().as_str()))?,
             }
             if self.is_complete() {
+                self.feed.finish().await;
                 return Ok(None);
             }
             let Self { feed, cursor, end, records_left, bytes_left, start, log, header, .. } = self;
