@@ -25,17 +25,18 @@ fn interrupted() {
     let cluster = Cluster::start();
     let file = cluster.path("input");
     std::fs::write(&file, "line\n".repeat(100_000)).unwrap();
-    cluster.ok(&["log", "create", "l"]);
-    for number in [libc::SIGINT, libc::SIGTERM] {
-        let before = cluster.next_offset("l");
-        let args =
-            ["append", "l", file.to_str().unwrap(), "--rate", "1000", "--batch-records", "20"];
+    // A log each: what the one before had on its way may arrive when it has ended.
+    for (log, number) in [("l", libc::SIGINT), ("m", libc::SIGTERM)] {
+        cluster.ok(&["log", "create", log]);
+        let file = file.to_str().unwrap();
+        let args = ["append", log, file, "--rate", "1000", "--batch-records", "20"];
         let client = Guard(cluster.command(&args).spawn().unwrap());
-        cluster.wait("progress", |c| c.next_offset("l") > before);
+        cluster.wait("progress", |c| c.next_offset(log) > 20);
         signal(&client, number);
         let (code, said) = end(client);
         assert_eq!(code, Some(130), "{said}");
-        assert!(said.contains("records are acknowledged: interrupted"), "{said}");
+        // How much of what is in the log was acknowledged by then is a matter of moments.
+        assert!(said.contains("acknowledged: interrupted"), "{said}");
         assert!(said.contains("goes on without losing or repeating a record"), "{said}");
         let id = said.split("--producer-id ").nth(1).expect("it says how to go on");
         assert!(id.len() > 32 && id[..32].bytes().all(|b| b.is_ascii_hexdigit()), "{said}");
@@ -83,7 +84,7 @@ fn effects_that_are_not_known() {
     }
     let (code, said) = end(client);
     assert_eq!(code, Some(3), "{said}");
-    assert!(said.contains("records are acknowledged: "), "{said}");
+    assert!(said.contains("acknowledged: "), "{said}");
     assert!(said.contains("goes on without losing or repeating a record"), "{said}");
 
     // Nothing can be promised now, and what was not even begun has no effect.
