@@ -28,6 +28,11 @@ pub async fn timeout<F: Future>(limit: Duration, future: F) -> Option<F::Output>
     tokio::time::timeout(limit, future).await.ok()
 }
 
+/// Gives `future` until `deadline`; `None` when that came first.
+pub async fn timeout_at<F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
+    tokio::time::timeout_at(deadline, future).await.ok()
+}
+
 /// Monotonic time.
 pub fn now() -> Instant {
     Instant::now()

@@ -30,7 +30,7 @@ use crate::{
     consistency::Consistency,
     errors::{Effect, Error, ErrorKind, Result},
     position::ProducerId,
-    runtime,
+    runtime::{self, Instant},
 };
 use driver::{Command, Driver, MAX_AGE};
 use window::{Caller, Submission, Window};
@@ -273,7 +273,7 @@ impl Producer {
     /// [`Invalid`](ErrorKind::Invalid): over a limit. Or the producer failed or was closed before:
     /// effect none.
     pub async fn append(&self, records: impl IntoBatch) -> Result<AppendTicket> {
-        self.submit(records.into_batch()?, false).await
+        self.submit(records.into_batch()?, false, runtime::now()).await
     }
 
     /// Appends a batch as it is: it gets the next sequence all by itself. A writer that cuts the
@@ -287,10 +287,11 @@ impl Producer {
     /// # Errors
     /// The producer failed or was closed before: effect none.
     pub async fn append_batch(&self, batch: Batch) -> Result<AppendTicket> {
-        self.submit(batch, true).await
+        self.submit(batch, true, runtime::now()).await
     }
 
-    async fn submit(&self, batch: Batch, exact: bool) -> Result<AppendTicket> {
+    /// `at` is when the caller came, from which its patience counts.
+    async fn submit(&self, batch: Batch, exact: bool, at: Instant) -> Result<AppendTicket> {
         let shared = &self.shared;
         self.check_usable()?;
         // A batch larger than the whole bound may pass alone.
@@ -300,7 +301,7 @@ impl Producer {
         let bytes = bytes.expect("the semaphore is never closed");
         let (answer, receiver) = oneshot::channel();
         let caller = Caller { answer, _bytes: bytes };
-        let submission = Submission { batch, exact, at: runtime::now(), caller };
+        let submission = Submission { batch, exact, at, caller };
         if shared.commands.send(Command::Append(submission)).is_err() {
             self.check_usable()?;
             return Err(closed());

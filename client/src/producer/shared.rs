@@ -12,7 +12,7 @@ use crate::{
     append::{AppendOptions, Appended, IntoBatch},
     client::Client,
     errors::{Effect, Error, ErrorKind, Result},
-    runtime,
+    runtime::{self, Instant},
 };
 
 /// Producers kept. Beyond it those that nobody uses at the moment are let go.
@@ -66,33 +66,24 @@ impl Client {
         if self.pinned().is_some() {
             return self.append_with(log, batch, &AppendOptions::default()).await;
         }
-        let deadline = runtime::now() + self.timeout();
+        // Read once: with a thousand callers, looking at the clock is a good part of the cost.
+        let began = runtime::now();
+        let deadline = began + self.timeout();
         let mut attempt = 1;
         loop {
             let slot = self.producers.slot(log);
-            let left = deadline.saturating_duration_since(runtime::now());
-            let open = || self.with_timeout(left).producer(log).open();
-            // Another caller may be opening it, with another deadline.
-            let opened = runtime::timeout(left, slot.get_or_try_init(open)).await;
-            let producer = match opened {
-                Some(Ok(producer)) => producer,
-                Some(Err(error)) => {
-                    self.producers.discard(log, &slot);
-                    return Err(error);
-                }
-                None => {
-                    let message = "the log could not be looked up in time; nothing was appended";
-                    return Err(Error::deadline(Effect::None, message));
-                }
+            let producer = match slot.get() {
+                Some(producer) => producer,
+                // On the heap, so that it does not make every call's future large.
+                None => Box::pin(self.open_shared(log, &slot, deadline)).await?,
             };
             let mut admitted = false;
             let appended = async {
-                let ticket = producer.append(batch.clone()).await?;
+                let ticket = producer.submit(batch.clone(), false, began).await?;
                 admitted = true;
                 ticket.await
             };
-            let left = deadline.saturating_duration_since(runtime::now());
-            let error = match runtime::timeout(left, appended).await {
+            let error = match runtime::timeout_at(deadline, appended).await {
                 Some(Ok(appended)) => return Ok(appended),
                 Some(Err(error)) => error,
                 None if admitted => {
@@ -112,6 +103,28 @@ impl Client {
                 return Err(error);
             }
             attempt += 1;
+        }
+    }
+
+    async fn open_shared<'a>(
+        &self,
+        log: &str,
+        slot: &'a Slot,
+        deadline: Instant,
+    ) -> Result<&'a Producer> {
+        let left = deadline.saturating_duration_since(runtime::now());
+        let open = || self.with_timeout(left).producer(log).open();
+        // Another caller may be opening it, with another deadline.
+        match runtime::timeout_at(deadline, slot.get_or_try_init(open)).await {
+            Some(Ok(producer)) => Ok(producer),
+            Some(Err(error)) => {
+                self.producers.discard(log, slot);
+                Err(error)
+            }
+            None => {
+                let message = "the log could not be looked up in time; nothing was appended";
+                Err(Error::deadline(Effect::None, message))
+            }
         }
     }
 }

@@ -124,6 +124,18 @@ mod tests {
     }
 
     #[test]
+    fn every_group_is_kept_even_when_it_does_not_fit() {
+        let mut frontier = Frontier::default();
+        for group in 0..20 {
+            frontier.observe(&format!("{group}{}", "x".repeat(250)), seen(group, 9));
+            frontier.observe(&format!("small-{group}"), seen(group, 8));
+        }
+        let back = decode(&encode(&frontier)).unwrap();
+        assert_eq!(back.needs("unseen"), frontier.needs("unseen"));
+        assert_eq!(back.by_weight().len(), 20, "and nothing else");
+    }
+
+    #[test]
     fn damage_and_newer_versions_are_told_apart() {
         let mut frontier = Frontier::default();
         frontier.observe("a", seen(0, 5));

@@ -211,7 +211,10 @@ impl Replicas {
     async fn age(&self, n: usize, asked: &wire::Consistency) -> Result<(), Error> {
         let bound = match asked.level() {
             Level::Eventual => return Ok(()),
-            Level::Linearizable | Level::Unspecified => Duration::ZERO,
+            Level::Linearizable | Level::Unspecified => {
+                self.catch_up(n).await;
+                Duration::ZERO
+            }
             Level::Bounded => Duration::from_millis(asked.max_staleness_ms.expect("a bound")),
         };
         let waits = matches!(asked.on_unmet(), wire::OnUnmet::Wait | wire::OnUnmet::Unspecified);
@@ -225,6 +228,14 @@ impl Replicas {
             changed.changed().await.expect("the replicas live");
         }
         Ok(())
+    }
+
+    /// Waits until everything that was acknowledged by now is applied.
+    async fn catch_up(&self, n: usize) {
+        let (index, mut changed) = (self.index(), self.changed.subscribe());
+        while self.inner().replicas[n].stuck_at.is_some_and(|stuck| stuck < index) {
+            changed.changed().await.expect("the replicas live");
+        }
     }
 
     async fn reach(&self, n: usize, token: &[u8]) -> Result<(), Error> {

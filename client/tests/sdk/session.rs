@@ -8,7 +8,10 @@ use quorate_client::{
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-use crate::replicas::{Replicas, endpoint};
+use crate::{
+    cluster::Cluster,
+    replicas::{Replicas, endpoint},
+};
 
 async fn append(session: &Session, log: &str) -> u64 {
     let options = AppendOptions::default();
@@ -107,10 +110,33 @@ async fn every_way_to_read_counts() {
     let seen_by_read = replicas.append("l", 1).stamp.unwrap().log_index;
     other.read("l").at(&endpoint(0)).open().await.unwrap();
     assert_eq!(look(&other, "l").await, (0, seen_by_read));
+    // The others have all but what the tail sees.
+    for n in 1..=2 {
+        replicas.thaw(n);
+        replicas.freeze(n);
+    }
+    let other = replicas.client().session();
     let seen_by_tail = replicas.append("l", 1).stamp.unwrap().log_index;
     let mut tailer = other.tail("l").at(&endpoint(0)).open().await.unwrap();
     assert!(matches!(tailer.next().await.unwrap(), TailEvent::Header(_)));
     assert_eq!(look(&other, "l").await, (0, seen_by_tail));
+}
+
+#[tokio::test]
+async fn what_a_tail_brings_counts_as_it_comes() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client();
+    let session = client.session();
+    let mut tailer =
+        session.tail("l").header_interval(Duration::from_millis(10)).open().await.unwrap();
+    cluster.fill(3, 1);
+    let newest = cluster.shared.state().index;
+    while tailer.header().applied_index < newest {
+        tailer.next().await.unwrap();
+    }
+    let fresh = client.session();
+    fresh.describe_log("l", &Consistency::eventual()).await.unwrap();
+    assert_eq!(session.token(), fresh.token());
 }
 
 #[tokio::test(start_paused = true)]
@@ -181,6 +207,22 @@ async fn another_logs_deletion_does_not_stop_a_session() {
     look(&session, "l").await;
     session.forget("gone");
     look(&session, "gone").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_does_not_take_a_session_back_in_time() {
+    // Which replica is asked first is not fixed.
+    for _ in 0..30 {
+        let replicas = Replicas::new();
+        replicas.create("gone");
+        replicas.freeze(1);
+        replicas.freeze(2);
+        let session = replicas.client().session();
+        append(&session, "l").await;
+        let last = append(&session, "gone").await;
+        replicas.delete("gone");
+        assert!(look(&session, "l").await.1 >= last);
+    }
 }
 
 #[tokio::test(start_paused = true)]
