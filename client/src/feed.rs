@@ -129,6 +129,7 @@ impl Feed {
     /// would reset it, and HTTP/2 gives up a connection after about a thousand of those that cross
     /// with something from the other side.
     pub(crate) async fn finish(&mut self) {
+        self.load = None;
         if let Some(mut stream) = self.stream.take() {
             // Whatever it ends with changes nothing.
             let _ = runtime::timeout(END, stream.next()).await;
