@@ -159,6 +159,8 @@ pub struct State {
     pub compression: Compression,
     /// State is flushed at least this often, seconds, so that the log can be purged.
     pub flush_interval_s: u64,
+    /// Replicas compare their digests this often; one that differs from a majority goes. 0: never.
+    pub compare_interval_s: u64,
 }
 
 impl Default for State {
@@ -168,6 +170,7 @@ impl Default for State {
             block_cache_mb: 64,
             compression: Compression::None,
             flush_interval_s: 10,
+            compare_interval_s: 60,
         }
     }
 }

@@ -96,6 +96,11 @@ pub const KEYS: &[Key] = &[
         "compression of stored data",
     ),
     optional("state.flush_interval_s", number(1, 3600, "s"), "state is flushed this often"),
+    optional(
+        "state.compare_interval_s",
+        number(0, 86_400, "s"),
+        "replicas are compared this often; 0: never",
+    ),
     optional("limits.inflight_mb", number(5, 65_536, "MiB"), "appends admitted, not yet answered"),
     // The largest batch (4 MiB) and its frame have to fit.
     optional("limits.max_request_mb", number(5, 64, "MiB"), "largest request"),

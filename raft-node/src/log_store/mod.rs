@@ -44,6 +44,7 @@ use std::{
 
 use tokio::sync::watch;
 
+pub(crate) use self::durability::sync_dir;
 use self::{
     buffer::AlignedBuffer,
     evict::Evictions,

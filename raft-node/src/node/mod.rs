@@ -3,10 +3,12 @@
 //! - `parts`: everything that is built at start, in order: identity and lock, log store, state
 //!   machines, cores.
 //! - `bootstrap`: the first start of a cluster.
+//! - `compare`: this replica against the others; one that differs goes.
 //! - `serve`: the listeners.
 //! - `stop`: refuse, drain, hand the leadership over, stop the cores, flush, close.
 //! - `vitals`: what the operator's side (HTTP, metrics) asks.
 mod bootstrap;
+mod compare;
 mod parts;
 mod serve;
 mod stop;
@@ -94,6 +96,7 @@ async fn watch(parts: &Parts) -> Fatal {
     };
     let groups = parts.groups.iter().map(|g| Box::pin(g.group.stopped()));
     let stopped = futures::future::select_all(groups);
+    let different = compare::until_different(parts.config.clone());
     tokio::select! {
         // A failed log also stops the cores: say the cause, not the consequence.
         biased;
@@ -109,6 +112,7 @@ async fn watch(parts: &Parts) -> Fatal {
             ExitCode::Config,
             format!("node at {} refuses this node: {}", refusal.address, refusal.message),
         ),
+        fatal = different => fatal,
         (why, group, _) = stopped => {
             // Give the log's own failure a moment to be seen as the cause.
             match parts.log_store.failed().borrow().clone() {

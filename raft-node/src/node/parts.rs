@@ -7,7 +7,7 @@ use quorate_state_machine::{
     types::GroupId,
 };
 
-use super::{Fatal, bootstrap};
+use super::{Fatal, bootstrap, compare};
 use crate::{
     api::{
         context::{Context, GroupSides},
@@ -84,6 +84,7 @@ impl Parts {
                 .map_err(|e| Fatal::new(e.exit_code(), e.to_string()))?
         };
         let book = Arc::new(PeerBook::open(&data_dir).map_err(|e| storage("peer book", e))?);
+        compare::refuse_what_differed(&data_dir)?;
         let log_store = open_log(&config, &identity).await?;
         let metrics = Arc::new(Metrics::new());
         let gate = Gate::default();

@@ -109,6 +109,13 @@ impl Cluster {
         assert_eq!(unsafe { libc::kill(id, signal) }, 0, "signalling our own child");
     }
 
+    /// Ends a node in order.
+    pub async fn stop(&mut self, n: usize) {
+        self.signal(n, libc::SIGTERM);
+        let (code, last) = self.ended(n).await;
+        assert_eq!(code, Some(0), "{last}");
+    }
+
     /// The process stops where it is; its sockets stay open.
     pub fn pause(&self, n: usize) {
         self.signal(n, libc::SIGSTOP);

@@ -1,6 +1,7 @@
 //! The client API, call by call, against three real nodes.
 
 mod cluster;
+mod different;
 mod exactly_once;
 mod fuzz;
 mod levels;
