@@ -97,10 +97,11 @@ impl NodeApi {
         Ok(())
     }
 
-    /// Everything this replica serves of a log, from its own applied state.
+    /// Everything this replica serves of a log, from its own applied state; nothing of a log that is
+    /// not there.
     ///
     /// # Errors
-    /// The log is not there, or the stream broke, or its framing is wrong.
+    /// The stream broke, or its framing is wrong.
     pub async fn read_all(&mut self, log: &str) -> Result<ReplicaLog> {
         let mut batches = Vec::new();
         let mut ends: Option<(u64, u64)> = None;
@@ -117,7 +118,20 @@ impl NodeApi {
             };
             let mut client =
                 LogServiceClient::new(self.channel.clone()).max_decoding_message_size(64 << 20);
-            let mut stream = client.read(request).await?.into_inner();
+            let mut stream = match client.read(request).await {
+                Ok(answer) => answer.into_inner(),
+                Err(status) if status.code() == tonic::Code::NotFound => {
+                    let none = ReplicaLog {
+                        node: self.node,
+                        log: log.to_owned(),
+                        start_offset: Offset(0),
+                        next_offset: Offset(0),
+                        batches: Vec::new(),
+                    };
+                    return Ok(none);
+                }
+                Err(status) => return Err(status.into()),
+            };
             let before = batches.len();
             while let Some(ReadResponse { header, batches: stored }) = stream.message().await? {
                 if let Some(header) = header {

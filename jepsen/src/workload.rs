@@ -212,10 +212,10 @@ impl Client {
     }
 
     /// The same (producer, sequence) again until its fate is known; exactly once is the promise.
-    async fn produce(mut self, name: String) {
+    async fn produce(mut self, base: String) {
         let process = self.recorder.process();
-        let id = uuid::Uuid::new_v4();
-        let mut sequence = 0;
+        let mut id = uuid::Uuid::new_v4();
+        let (mut name, mut lives, mut sequence) = (base.clone(), 0, 0);
         while !self.stopped() {
             let mut append = self.new_append(SHARED);
             append.producer = Some(name.clone());
@@ -247,9 +247,16 @@ impl Client {
                             self.recorder.answer(op, answer);
                             return;
                         }
-                        let again =
-                            failure.detail.as_ref().is_none_or(|detail| detail.retryable || lost);
-                        assert!(again, "a producer was refused for good: {failure:?}");
+                        let retryable = failure.detail.as_ref().is_none_or(|why| why.retryable);
+                        if !retryable && !lost {
+                            // For good. Its sequence is free again, but whoever was told so
+                            // begins anew.
+                            self.note(op, &result);
+                            lives += 1;
+                            (id, sequence) = (uuid::Uuid::new_v4(), 0);
+                            name = format!("{base}-{lives}");
+                            break;
+                        }
                         self.pause().await;
                     }
                 }

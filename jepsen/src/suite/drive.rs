@@ -73,6 +73,12 @@ pub async fn run(options: &Options, seed: u64) -> Result<Finished> {
         let what = if what.is_empty() { unhealthy.to_string() } else { what };
         recorder.fault(format!("FAILED: {what}"));
         timeline.add(&Mark::Failure { at: recorder.moment(), what })?;
+        // What the replicas hold may say more than that something does not work. If it cannot be
+        // had, the history says that it is missing.
+        let logs = workload::Workload::logs();
+        if let Err(why) = readback::collect(&mut cluster, &recorder, &logs).await {
+            recorder.fault(format!("not read back: {why:#}"));
+        }
     }
     let history = recorder.history()?;
     let results = judge(&dir, &history, options.recovery_limit * 1000)?;
