@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::{Moment, OpId, Process},
-    op::{Answer, Call, Op, ReplicaDigest, ReplicaLog},
+    op::{Answer, Call, Claim, Op, ReplicaDigest, ReplicaLog},
 };
 
 /// One line of a history.
@@ -46,6 +46,8 @@ pub enum Event {
         /// What came back.
         answer: Answer,
     },
+    /// What a read promised.
+    Claim(Claim),
     /// Something was done to the cluster, in words for people.
     Fault {
         /// When.
@@ -73,6 +75,8 @@ pub struct History {
     pub seed: u64,
     /// All operations, by invocation.
     pub ops: Vec<Op>,
+    /// What reads promised.
+    pub claims: Vec<Claim>,
     /// Faults, as told.
     pub faults: Vec<(Moment, String)>,
     /// The replicas' final logs.
@@ -126,6 +130,7 @@ impl History {
                         return Err(HistoryError::Unpaired(op));
                     }
                 }
+                Event::Claim(claim) => history.claims.push(claim),
                 Event::Fault { at, what } => history.faults.push((at, what)),
                 Event::Replica(replica) => history.replicas.push(replica),
                 Event::Digest(digest) => history.digests.push(digest),
@@ -175,6 +180,7 @@ impl History {
                 events.push(Event::Return { op: op.id, at, answer: op.answer.clone() });
             }
         }
+        events.extend(self.claims.iter().cloned().map(Event::Claim));
         let faults = self.faults.iter().cloned();
         events.extend(faults.map(|(at, what)| Event::Fault { at, what }));
         events.push(Event::Expect { replicas: self.expected_replicas });

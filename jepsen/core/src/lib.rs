@@ -15,7 +15,7 @@
 //! answer of the service says where in the order of its group it was decided.
 //!
 //! Not here: deleted and recreated logs inside one history (a log's name stands for one
-//! incarnation), bounded staleness, and export to other checkers' formats.
+//! incarnation), and export to other checkers' formats.
 
 pub mod check;
 pub mod history;

@@ -160,6 +160,24 @@ pub struct Op {
     pub answer: Answer,
 }
 
+/// What a read was asked to promise beyond its call, and what it promised.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The read.
+    pub op: OpId,
+    /// Who answered.
+    pub node: Node,
+    /// It must show everything acknowledged longer than this before it was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound_ms: Option<u64>,
+    /// It said that it shows everything acknowledged longer than this before it was answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
+    /// Its client had seen the log up to here, and demanded to see as much.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_least: Option<Offset>,
+}
+
 /// Everything one replica serves of one log after the run, read back record by record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplicaLog {

@@ -276,12 +276,39 @@ fn damage(kind: Kind, history: &mut History, seed: &mut Seed) {
                 *next_offset = cut.first_offset;
             }
         }
+        Kind::StaleBeyondBound => {
+            let at = claimed(history, seed);
+            let op = &mut history.ops[at];
+            // Long after everything was acknowledged.
+            (op.invoked, op.returned) = (Moment(1 << 40), Some(Moment(1 << 41)));
+            if let Call::Read { linearizable, .. } = &mut op.call {
+                *linearizable = false;
+            }
+            if let Answer::Read { batches, next_offset, .. } = &mut op.answer {
+                let cut = batches.pop().unwrap();
+                *next_offset = cut.first_offset;
+            }
+        }
+        Kind::SessionBroken => {
+            let at = claimed(history, seed);
+            let id = history.ops[at].id;
+            let claim = history.claims.iter_mut().find(|claim| claim.op == id).unwrap();
+            claim.at_least = Some(Offset(1 << 40));
+        }
         Kind::FutureRead => {
             let at = long_read(history, seed);
             history.ops[at].invoked = Moment(0);
             history.ops[at].returned = Some(Moment(1));
         }
     }
+}
+
+/// A read of which something was claimed.
+fn claimed(history: &History, seed: &mut Seed) -> usize {
+    some_op(history, seed, |op| {
+        matches!(&op.answer, Answer::Read { batches, .. } if batches.len() > 2)
+            && history.claims.iter().any(|claim| claim.op == op.id)
+    })
 }
 
 fn long_read(history: &History, seed: &mut Seed) -> usize {
@@ -333,6 +360,30 @@ fn every_damage_is_named() {
         }
     }
     assert!(missed.is_empty(), "not named:\n{}", missed.into_iter().collect::<String>());
+}
+
+/// What a bound allows is no anomaly.
+#[test]
+fn a_read_may_lack_what_is_younger_than_its_bound() {
+    for seed in 0..50 {
+        let mut history = common::good(seed, 200);
+        for op in history.ops.iter_mut().filter(|op| matches!(op.call, Call::Read { .. })) {
+            if let Call::Read { linearizable, .. } = &mut op.call {
+                *linearizable = false;
+            }
+            // Answered from a state of a long time ago, counted in the model's microseconds.
+            op.invoked.0 += 9_000_000;
+            op.returned = op.returned.map(|at| Moment(at.0 + 9_000_000));
+        }
+        for claim in &mut history.claims {
+            (claim.bound_ms, claim.age_ms) = (Some(7), Some(30));
+        }
+        assert_eq!(check(&history).verdict(), Verdict::Valid, "seed {seed}: {}", check(&history));
+        for claim in &mut history.claims {
+            (claim.bound_ms, claim.age_ms) = (Some(30), Some(5));
+        }
+        assert!(check(&history).kinds().contains_key(&Kind::StaleBeyondBound), "seed {seed}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! which all others lean on.
 
 mod appends;
+mod claims;
 mod expected;
 mod fencing;
 mod layout;
@@ -105,6 +106,10 @@ anomalies! {
     StaleRead = "stale-read",
     /// A read shows something that was sent only after its answer.
     FutureRead = "future-read",
+    /// A read lacks something older than the bound it was asked for, or than the age it stated.
+    StaleBeyondBound = "stale-beyond-bound",
+    /// A read shows less than its client had seen and demanded.
+    SessionBroken = "session-broken",
 }
 
 impl fmt::Display for Kind {
@@ -272,6 +277,7 @@ pub fn check(history: &History) -> Report {
         reads::check(log, &ops, &mut found);
     }
     stamps::check(history, &mut found);
+    claims::check(history, &mut found);
     Report { anomalies: found.0, missing, counts: counts(history, &logs) }
 }
 

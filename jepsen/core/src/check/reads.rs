@@ -39,7 +39,7 @@ pub(super) fn check(log: &FinalLog, ops: &[&Op], found: &mut Findings) {
 }
 
 /// By time of the answer: the highest end acknowledged so far, and by whom.
-fn acknowledged_ends(ops: &[&Op]) -> Vec<(Moment, Offset, OpId)> {
+pub(super) fn acknowledged_ends(ops: &[&Op]) -> Vec<(Moment, Offset, OpId)> {
     let mut ends: Vec<(Moment, Offset, OpId)> = ops
         .iter()
         .filter_map(|op| match (&op.answer, op.returned) {

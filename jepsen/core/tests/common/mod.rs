@@ -5,7 +5,7 @@
 use quorate_jepsen_core::{
     history::History,
     ids::{Epoch, Moment, Node, Offset, OpId, Process, RecordId, Stamp},
-    op::{Answer, Append, Batch, Call, Op, ReplicaDigest, ReplicaLog},
+    op::{Answer, Append, Batch, Call, Claim, Op, ReplicaDigest, ReplicaLog},
     seed::Seed,
 };
 
@@ -79,6 +79,15 @@ pub fn good(seed: u64, ops: usize) -> History {
             _ => 1 + seed.below(1500),
         };
         let lost = !matches!(call, Call::Read { .. }) && seed.one_in(12);
+        if let Answer::Read { next_offset, .. } = &answer {
+            history.claims.push(Claim {
+                op: OpId(number as u64),
+                node: Node(1 + number as u64 % 3),
+                bound_ms: Some(5),
+                age_ms: Some(1),
+                at_least: Some(*next_offset),
+            });
+        }
         history.ops.push(Op {
             id: OpId(number as u64),
             process: Process(number as u32 % 8),
