@@ -65,6 +65,8 @@ else
     cargo doc --release --locked --workspace --no-deps --quiet
   title "tests"
   tests --workspace
+  title "fault suite"
+  "$ROOT/jepsen/run.sh" ci || failed=yes
 fi
 
 title "what cargo test said"

@@ -6,15 +6,16 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use bytes::Bytes;
 use prost::Message as _;
 use quorate_jepsen_core::{
-    ids::{Epoch, Offset, Stamp},
+    ids::{Epoch, Node, Offset, Stamp},
     op::{Answer, Append},
     payload,
 };
 use quorate_proto::v1::{
     AppendConditions, AppendPart, AppendRequest, Consistency, CreateLogRequest, Effect,
-    ErrorDetail, ErrorKind, FenceRequest, Level, Producer, ReadFrom, ReadRequest, Record,
+    ErrorDetail, ErrorKind, FenceRequest, Level, OnUnmet, Producer, ReadFrom, ReadRequest, Record,
     log_service_client::LogServiceClient, read_from::From as WireFrom,
 };
 use tonic::{
@@ -111,12 +112,52 @@ pub fn stamp_of(stamp: quorate_proto::v1::Stamp) -> Stamp {
     }
 }
 
+/// What a read is to promise.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// How fresh.
+    pub level: Level,
+    /// With the bounded level: how old it may be.
+    pub bound_ms: Option<u64>,
+    /// It must show what was there at this position.
+    pub at_least: Option<Bytes>,
+    /// What the node does if it cannot.
+    pub on_unmet: OnUnmet,
+}
+
+impl Asked {
+    /// Everything acknowledged before.
+    #[must_use]
+    pub fn linearizable() -> Self {
+        let (level, on_unmet) = (Level::Linearizable, OnUnmet::Wait);
+        Self { level, bound_ms: None, at_least: None, on_unmet }
+    }
+}
+
+/// What a read showed.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// The offset it began at.
+    pub from: Offset,
+    /// The log's end as of what was read.
+    pub next_offset: Offset,
+    /// For the history.
+    pub answer: Answer,
+    /// Who answered.
+    pub node: Node,
+    /// The age it stated.
+    pub age_ms: Option<u64>,
+    /// The position it read at.
+    pub position: Bytes,
+}
+
 /// A connection to each node, and the node last known to answer.
 #[derive(Clone, Debug)]
 pub struct Direct {
     endpoints: Vec<(String, Channel)>,
     current: usize,
     deadline: Duration,
+    position: Bytes,
 }
 
 impl Direct {
@@ -133,7 +174,7 @@ impl Direct {
             Ok((url.clone(), endpoint.connect_lazy()))
         };
         let endpoints = urls.iter().map(endpoint).collect::<Result<_>>()?;
-        Ok(Self { endpoints, current: 0, deadline })
+        Ok(Self { endpoints, current: 0, deadline, position: Bytes::new() })
     }
 
     /// Asks another node next time.
@@ -230,6 +271,7 @@ impl Direct {
             Ok(answer) => {
                 let answer = answer.into_inner();
                 let part = answer.part.unwrap_or_default();
+                self.position = answer.position;
                 Ok(Answer::Appended {
                     first_offset: Offset(part.first_offset),
                     next_offset: Offset(part.next_offset),
@@ -260,7 +302,13 @@ impl Direct {
         }
     }
 
-    /// Reads the last records of a log, linearizably; gives the offset the read began at, too.
+    /// The position of the last append that was acknowledged here.
+    #[must_use]
+    pub fn position(&self) -> &Bytes {
+        &self.position
+    }
+
+    /// Reads the last records of a log.
     ///
     /// # Errors
     /// The failure.
@@ -268,13 +316,16 @@ impl Direct {
         &mut self,
         log: &str,
         records: u64,
-    ) -> Result<(Offset, Answer), Failure> {
+        asked: &Asked,
+    ) -> Result<Shown, Failure> {
         let message = ReadRequest {
             log: log.to_owned(),
             from: Some(ReadFrom { from: Some(WireFrom::Last(records)) }),
             consistency: Some(Consistency {
-                level: Level::Linearizable.into(),
-                ..Consistency::default()
+                level: asked.level.into(),
+                max_staleness_ms: asked.bound_ms,
+                at_least: asked.at_least.iter().cloned().collect(),
+                on_unmet: asked.on_unmet.into(),
             }),
             ..ReadRequest::default()
         };
@@ -284,7 +335,7 @@ impl Direct {
         }
     }
 
-    async fn read(&mut self, message: ReadRequest) -> Result<(Offset, Answer), Status> {
+    async fn read(&mut self, message: ReadRequest) -> Result<Shown, Status> {
         let mut stream = self.client().read(self.request(message)).await?.into_inner();
         let (mut batches, mut first) = (Vec::new(), None);
         while let Some(message) = stream.message().await? {
@@ -303,6 +354,13 @@ impl Direct {
             next_offset,
             writer_epoch: Epoch(0),
         };
-        Ok((from, Answer::Read { batches, next_offset, stamp: Some(stamp) }))
+        Ok(Shown {
+            from,
+            next_offset,
+            answer: Answer::Read { batches, next_offset, stamp: Some(stamp) },
+            node: Node(header.served_by),
+            age_ms: header.age_ms,
+            position: header.position,
+        })
     }
 }

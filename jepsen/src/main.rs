@@ -34,6 +34,15 @@ enum Command {
     Test(Options),
     /// Every workload with the faults given, one run each.
     TestAll(Options),
+    /// Three short runs, as continuous integration does them; under two minutes.
+    Ci {
+        /// The first seed; a fresh one if absent.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Where runs are stored.
+        #[arg(long, env = "QUORATE_JEPSEN_STORE", default_value = "jepsen/store")]
+        store: PathBuf,
+    },
     /// Judge a stored run again.
     Analyze {
         /// Its folder; the latest one if absent.
@@ -86,6 +95,7 @@ fn main() -> ExitCode {
     let outcome = runtime.context("starting the runtime").and_then(|runtime| match cli.command {
         Command::Test(options) => runtime.block_on(test(&options)),
         Command::TestAll(options) => runtime.block_on(test_all(&options)),
+        Command::Ci { seed, store } => runtime.block_on(ci(seed, store)),
         Command::Analyze { run, store } => analyze(&run.unwrap_or_else(|| store.join("latest"))),
         Command::Doctor { store } => doctor(&store),
         Command::List { store } => list(&store),
@@ -126,14 +136,12 @@ async fn test(options: &Options) -> Result<u8> {
     Ok(worst)
 }
 
-async fn test_all(options: &Options) -> Result<u8> {
-    let mut table = String::new();
-    let mut worst = 0;
-    let seed = options.seed.map_or_else(fresh_seed, Ok)?;
-    for workload in <Workload as clap::ValueEnum>::value_variants() {
+/// Runs one after the other, then their verdicts in a table.
+async fn series(all: Vec<Options>, first: u64) -> Result<u8> {
+    let (mut table, mut worst) = (String::new(), 0);
+    for options in all {
         for number in 0..options.test_count {
-            let options = Options { workload: *workload, ..options.clone() };
-            let finished = drive::run(&options, seed.wrapping_add(number)).await?;
+            let finished = drive::run(&options, first.wrapping_add(number)).await?;
             print!("\n{}", finished.results);
             let verdict = finished.results.verdict();
             worst = worse(worst, code(verdict));
@@ -147,6 +155,36 @@ async fn test_all(options: &Options) -> Result<u8> {
     }
     print!("\n{table}");
     Ok(worst)
+}
+
+async fn test_all(options: &Options) -> Result<u8> {
+    let workloads = <Workload as clap::ValueEnum>::value_variants();
+    let all = workloads.iter().map(|w| Options { workload: *w, ..options.clone() }).collect();
+    series(all, options.seed.map_or_else(fresh_seed, Ok)?).await
+}
+
+async fn ci(seed: Option<u64>, store: PathBuf) -> Result<u8> {
+    let common = Options { store, nemesis_interval: 4.0, ..Options::default() };
+    let run = |workload, nemesis: &str, time_limit| Options {
+        workload,
+        nemesis: nemesis.to_owned(),
+        time_limit,
+        ..common.clone()
+    };
+    let powerless = doctor::missing(&common.store, &[Kind::PowerAll])?;
+    let crash = match powerless.as_slice() {
+        [] => "power-all",
+        why => {
+            println!("NO POWER LOSS HERE, kill -9 of all instead: {}", why.join("; "));
+            "kill-all"
+        }
+    };
+    let all = vec![
+        run(Workload::Append, "partition,kill,pause,reply-loss", 25),
+        run(Workload::FollowerRead, "delay,pause", 20),
+        run(Workload::Idempotent, crash, 16),
+    ];
+    series(all, seed.map_or_else(fresh_seed, Ok)?).await
 }
 
 fn analyze(run: &std::path::Path) -> Result<u8> {

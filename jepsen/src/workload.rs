@@ -1,9 +1,10 @@
 //! Clients that keep a cluster busy and note every answer.
 //!
-//! Four kinds, each on the logs where its promise can be judged: *producers* that send a batch
-//! again under its sequence until it is acknowledged; *plain* writers, one attempt each, some with
-//! an expected offset; *fenced* writers that take the log from each other by raising its epoch; and
-//! *readers* that ask any node for a linearizable view of the end.
+//! Six kinds, each on the logs where its promise can be judged: *producers* that send a batch again
+//! under its sequence until it is acknowledged; *plain* writers, one attempt each, some with an expected
+//! offset; *fenced* writers that take the log from each other by raising its epoch; *readers* that ask
+//! any node for a linearizable view of the end, *followers* for one of a bounded age, and *sessions*
+//! that append anywhere, read anywhere else, and demand to see what they have seen.
 
 use std::{
     sync::{
@@ -14,17 +15,19 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use bytes::Bytes;
 use quorate_jepsen_core::{
-    ids::Offset,
-    op::{Answer, Append, Call},
+    history::Event,
+    ids::{Offset, Process},
+    op::{Answer, Append, Call, Claim},
     seed::Seed,
 };
-use quorate_proto::v1::{Effect, ErrorKind};
+use quorate_proto::v1::{Effect, ErrorKind, Level, OnUnmet};
 use tokio::task::JoinSet;
 
 use crate::{
     cluster::{PATIENCE, until},
-    direct::{Direct, Failure},
+    direct::{Asked, Direct, Failure, Shown},
     record::Recorder,
 };
 
@@ -46,6 +49,10 @@ pub struct Mix {
     pub fenced: usize,
     /// Readers.
     pub readers: usize,
+    /// Readers with a bound on the age.
+    pub followers: usize,
+    /// Clients that write and read after positions.
+    pub sessions: usize,
     /// Records of one append: 1 up to this.
     pub max_records: u64,
     /// Bytes of one record.
@@ -64,6 +71,8 @@ impl Default for Mix {
             expect_one_in: 2,
             fenced: 2,
             readers: 2,
+            followers: 1,
+            sessions: 1,
             max_records: 5,
             record_bytes: 100,
             pause: Duration::from_millis(2),
@@ -139,6 +148,12 @@ impl Workload {
         }
         for number in 0..mix.readers {
             clients.spawn(client("reader", number).read());
+        }
+        for number in 0..mix.followers {
+            clients.spawn(client("follower", number).read_bounded());
+        }
+        for number in 0..mix.sessions {
+            clients.spawn(client("session", number).session());
         }
         Ok(Self { stop, pause_us, clients })
     }
@@ -298,20 +313,94 @@ impl Client {
         let process = self.recorder.process();
         while !self.stopped() {
             let log = (*self.seed.pick(&[SHARED, FENCED])).to_owned();
-            let endpoint = self.seed.below(64) as usize;
-            self.direct.aim(endpoint);
-            // Where a read of the last records begins is known only with its answer, so the
-            // history is told the call afterwards, at the time it was made.
-            let invoked = self.recorder.moment();
-            let result = self.direct.read_last(&log, 20).await;
-            let from = result.as_ref().map_or(Offset(0), |(from, _)| *from);
-            let call = Call::Read { log, from, linearizable: true };
-            let op = self.recorder.invoke_at(process, call, invoked);
-            self.note(op, &result.map(|(_, answer)| answer));
+            self.ask(process, log, &Asked::linearizable(), None).await;
             // A read costs a round of the quorum each: fewer of them than of appends.
             for _ in 0..10 {
                 self.pause().await;
             }
+        }
+    }
+
+    /// Asks any node, and notes the read with what it claimed; `seen` is how far the client had
+    /// seen the log when it demanded a position.
+    async fn ask(
+        &mut self,
+        process: Process,
+        log: String,
+        asked: &Asked,
+        seen: Option<Offset>,
+    ) -> Option<Shown> {
+        let endpoint = self.seed.below(64) as usize;
+        self.direct.aim(endpoint);
+        // Where a read of the last records begins is known only with its answer, so the history is
+        // told the call afterwards, at the time it was made.
+        let invoked = self.recorder.moment();
+        let result = self.direct.read_last(&log, 20, asked).await;
+        let from = result.as_ref().map_or(Offset(0), |shown| shown.from);
+        let linearizable = asked.level == Level::Linearizable;
+        let call = Call::Read { log, from, linearizable };
+        let op = self.recorder.invoke_at(process, call, invoked);
+        match result {
+            Ok(shown) => {
+                self.recorder.answer(op, shown.answer.clone());
+                self.recorder.add(Event::Claim(Claim {
+                    op,
+                    node: shown.node,
+                    bound_ms: asked.bound_ms,
+                    age_ms: shown.age_ms,
+                    at_least: seen.filter(|_| asked.at_least.is_some()),
+                }));
+                Some(shown)
+            }
+            Err(failure) => {
+                self.recorder.answer(op, failure.answer());
+                None
+            }
+        }
+    }
+
+    /// Any node, any bound; some wait for it, some would rather be refused.
+    async fn read_bounded(mut self) {
+        let process = self.recorder.process();
+        while !self.stopped() {
+            let bound_ms = *self.seed.pick(&[None, Some(20), Some(100), Some(500), Some(2000)]);
+            let asked = Asked {
+                level: if bound_ms.is_some() { Level::Bounded } else { Level::Eventual },
+                bound_ms,
+                at_least: None,
+                on_unmet: *self.seed.pick(&[OnUnmet::Wait, OnUnmet::Fail, OnUnmet::Forward]),
+            };
+            self.ask(process, SHARED.to_owned(), &asked, None).await;
+            self.pause().await;
+        }
+    }
+
+    /// Its own writes, and what it has read, whoever answers.
+    async fn session(mut self) {
+        let process = self.recorder.process();
+        let mut seen: Option<(Offset, Bytes)> = None;
+        while !self.stopped() {
+            if self.seed.one_in(2) {
+                let append = self.new_append(SHARED);
+                let op = self.recorder.invoke(process, Call::Append(append.clone()));
+                let result = self.direct.append(&append, None, self.mix.record_bytes).await;
+                self.note(op, &result);
+                if let Ok(Answer::Appended { next_offset, .. }) = &result {
+                    seen = Some((*next_offset, self.direct.position().clone()));
+                }
+            } else {
+                let asked = Asked {
+                    level: Level::Eventual,
+                    bound_ms: None,
+                    at_least: seen.as_ref().map(|(_, position)| position.clone()),
+                    on_unmet: OnUnmet::Wait,
+                };
+                let end = seen.as_ref().map(|(end, _)| *end);
+                if let Some(shown) = self.ask(process, SHARED.to_owned(), &asked, end).await {
+                    seen = Some((shown.next_offset, shown.position));
+                }
+            }
+            self.pause().await;
         }
     }
 }

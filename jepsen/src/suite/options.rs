@@ -19,6 +19,10 @@ pub enum Workload {
     ExpectedOffset,
     /// Writers that take a log from each other by raising its epoch.
     Fencing,
+    /// Plain appends, and reads of a bounded age from any node.
+    FollowerRead,
+    /// Clients that write and read at any node and demand to see what they have seen.
+    Session,
     /// All of them together.
     Mixed,
 }
@@ -29,18 +33,32 @@ impl Workload {
     pub fn mix(self, concurrency: usize, rate: u64) -> Mix {
         let readers = (concurrency / 6).max(1);
         let writers = concurrency.saturating_sub(readers).max(1);
-        let none = Mix { producers: 0, plain: 0, fenced: 0, readers, ..Mix::default() };
+        let none = Mix {
+            producers: 0,
+            plain: 0,
+            fenced: 0,
+            readers,
+            followers: 0,
+            sessions: 0,
+            ..Mix::default()
+        };
         let pause = Duration::from_micros(concurrency as u64 * 1_000_000 / rate.max(1));
         let mix = match self {
             Self::Append => Mix { plain: writers, expect_one_in: 0, ..none },
             Self::Idempotent => Mix { producers: writers, ..none },
             Self::ExpectedOffset => Mix { plain: writers, expect_one_in: 1, ..none },
             Self::Fencing => Mix { fenced: writers, ..none },
+            Self::FollowerRead => {
+                let followers = writers.div_ceil(2);
+                Mix { plain: writers - followers + 1, expect_one_in: 0, followers, ..none }
+            }
+            Self::Session => Mix { sessions: writers, ..none },
             Self::Mixed => {
                 let fenced = (writers / 5).max(2);
-                let producers = writers.saturating_sub(fenced).div_ceil(2).max(1);
-                let plain = writers.saturating_sub(fenced + producers).max(1);
-                Mix { producers, plain, fenced, ..none }
+                let (followers, sessions) = (1, (writers / 6).max(1));
+                let rest = writers.saturating_sub(fenced + followers + sessions).max(2);
+                let producers = rest.div_ceil(2);
+                Mix { producers, plain: rest - producers, fenced, followers, sessions, ..none }
             }
         };
         Mix { pause, ..mix }
@@ -101,6 +119,18 @@ pub struct Options {
     /// Keeps the nodes' data of a valid run, too.
     #[arg(long)]
     pub keep_data: bool,
+}
+
+impl Default for Options {
+    /// What the command line gives when nothing is said.
+    fn default() -> Self {
+        #[derive(clap::Parser)]
+        struct Nothing {
+            #[command(flatten)]
+            options: Options,
+        }
+        <Nothing as clap::Parser>::parse_from(["jepsen"]).options
+    }
 }
 
 impl Options {

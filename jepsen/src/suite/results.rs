@@ -49,6 +49,8 @@ pub struct Coverage {
     pub open: usize,
     /// Appends refused for a lower epoch.
     pub fenced: usize,
+    /// Reads refused because what they demanded could not be had.
+    pub too_stale: usize,
     /// From the end of each fault to the next acknowledged append, milliseconds; absent: none came.
     pub resumed_ms: Vec<Option<u64>>,
     /// The longest time without an acknowledged append, milliseconds.
@@ -249,6 +251,7 @@ fn coverage(history: &History, marks: &[Mark]) -> Coverage {
             }
             (Call::Append(_) | Call::Fence { .. }, Answer::Unknown { .. }) => coverage.open += 1,
             (_, Answer::Refused { kind, .. }) if kind == "FENCED" => coverage.fenced += 1,
+            (_, Answer::Refused { kind, .. }) if kind == "TOO_STALE" => coverage.too_stale += 1,
             _ => {}
         }
     }
@@ -311,11 +314,12 @@ impl fmt::Display for Results {
         let resumed = c.resumed_ms.iter().flatten().max();
         writeln!(
             f,
-            "{} leader changes, {} operations left open, {} fenced off; longest time without an \
-             acknowledgement {} ms, after the end of a fault {} ms",
+            "{} leader changes, {} operations left open, {} fenced off, {} reads refused as too \
+             stale; longest time without an acknowledgement {} ms, after the end of a fault {} ms",
             c.leader_changes,
             c.open,
             c.fenced,
+            c.too_stale,
             c.longest_gap_ms,
             resumed.map_or("-".to_owned(), u64::to_string)
         )?;
