@@ -66,7 +66,12 @@ else
   title "tests"
   tests --workspace
   title "fault suite"
-  "$ROOT/jepsen/run.sh" ci || failed=yes
+  # 254: this machine can't do one of the faults (no loop devices in a container, say). That is no
+  # finding about the code, and the runner says so.
+  "$ROOT/jepsen/run.sh" ci || case $? in
+    254) warn "the fault suite did not run in full: see above, and jepsen/run.sh doctor" ;;
+    *) failed=yes ;;
+  esac
 fi
 
 title "what cargo test said"
