@@ -24,7 +24,7 @@ use self::{
     loads::{Bench, Row, Target},
     sample::{Samples, machine_busy},
     summary::{OneRun, Spread, Summary},
-    systems::{Program, Running},
+    systems::{Id, Program, Running},
 };
 use super::report::Report;
 use crate::{
@@ -49,7 +49,6 @@ pub async fn run(args: &CompareArgs, output: Output) -> Result<(), Failure> {
     let data = Data::make(&args.data)?;
     let load_average_before = load_average();
     let (began, date) = (std::time::Instant::now(), now());
-    let mut systems = start(args, &data.0, output).await?;
     let mut comparison = Comparison {
         date,
         command: command(),
@@ -59,11 +58,20 @@ pub async fn run(args: &CompareArgs, output: Output) -> Result<(), Failure> {
         warm_up_s: args.warm_up.as_secs_f64(),
         load_average_before,
         others_busy_cores: None,
-        systems: systems.iter().map(Into::into).collect(),
+        systems: Vec::new(),
         rows: Vec::new(),
     };
     for row in &rows {
-        let result = measure(row, args, &mut systems, &data.0, output).await?;
+        // Everybody begins each row with nothing: what a row leaves behind is not the next one's
+        // burden, and the disk need not hold all of it.
+        let of_row = Data::make(&data.0)?;
+        let mut systems = start(args, row, &of_row.0).await?;
+        let result = measure(row, args, &mut systems, &of_row.0, output).await?;
+        for system in &systems {
+            if !comparison.systems.iter().any(|known| known.name == system.name) {
+                comparison.systems.push(system.into());
+            }
+        }
         comparison.rows.push(result);
         let entries = comparison.rows.iter().flat_map(|r| &r.entries);
         comparison.others_busy_cores =
@@ -107,27 +115,32 @@ impl Drop for Data {
     }
 }
 
-async fn start(args: &CompareArgs, data: &Path, output: Output) -> Result<Vec<Running>, Failure> {
+/// The systems that a row is about, as far as their programs are there.
+async fn start(args: &CompareArgs, row: &Row, data: &Path) -> Result<Vec<Running>, Failure> {
     let node = match &args.node {
         Some(path) => path.clone(),
         None => beside_this("quorate-node")?,
     };
     let program = |name, path, dir: &str| Program { name, path, dir: data.join(dir) };
-    let mut systems = vec![systems::quorate::start(&program("Quorate", &node, "quorate")).await?];
-    if let Some(etcd) = &args.etcd {
+    let wanted = |id| row.benches.iter().any(|bench| bench.target == Target::System(id));
+    let mut systems = Vec::new();
+    if wanted(Id::Quorate) {
+        systems.push(systems::quorate::start(&program("Quorate", &node, "quorate")).await?);
+    }
+    if let (true, Some(etcd)) = (wanted(Id::Etcd), &args.etcd) {
         systems.push(systems::etcd::start(&program("etcd", etcd, "etcd")).await?);
     }
-    if let Some(nats) = &args.nats {
+    if let (true, Some(nats)) = (wanted(Id::NatsAlways), &args.nats) {
         let always = program("NATS, sync always", nats, "nats-always");
         systems.push(systems::nats::start(&always, true).await?);
+    }
+    if let (true, Some(nats)) = (wanted(Id::NatsDefault), &args.nats) {
         let default = program("NATS, default", nats, "nats-default");
         systems.push(systems::nats::start(&default, false).await?);
     }
-    if let Some(redis) = &args.redis {
+    if let (true, Some(redis)) = (wanted(Id::Redis), &args.redis) {
         systems.push(systems::redis::start(&program("Redis", redis, "redis")).await?);
     }
-    let names: Vec<&str> = systems.iter().map(|s| s.name).collect();
-    output.note(&format!("three nodes each: {}", names.join("; ")));
     Ok(systems)
 }
 
