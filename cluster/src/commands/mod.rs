@@ -39,12 +39,19 @@ pub fn run(cli: Cli, output: Output) -> Result<Exit, Failure> {
 fn online(command: Command, global: &Global, output: Output) -> Result<Exit, Failure> {
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
+        let mut work = std::pin::pin!(route(command, global, output));
         tokio::select! {
-            // What is finished in the moment of the interruption is finished; and append has last
-            // words, for which it listens itself.
+            // What is finished in the moment of the interruption is finished.
             biased;
-            ended = route(command, global, output) => ended,
-            interrupted = interrupt() => Err(interrupted),
+            ended = &mut work => ended,
+            // Append has last words, for which it listens itself. A signal that arrives after it
+            // was asked and before we are reaches us first, so it is asked once more.
+            interrupted = interrupt() => {
+                match futures::poll!(tokio::task::unconstrained(work.as_mut())) {
+                    std::task::Poll::Ready(ended) => ended,
+                    std::task::Poll::Pending => Err(interrupted),
+                }
+            }
         }
     });
     // A thread that waits for input would hold up the end for ever.
