@@ -38,20 +38,16 @@ pub fn run(cli: Cli, output: Output) -> Result<Exit, Failure> {
 /// Runs a command that talks to nodes, until it ends or is interrupted.
 fn online(command: Command, global: &Global, output: Output) -> Result<Exit, Failure> {
     let runtime = runtime()?;
+    let has_last_words = matches!(command, Command::Append(_));
     let ended = runtime.block_on(async {
         let mut work = std::pin::pin!(route(command, global, output));
         tokio::select! {
             // What is finished in the moment of the interruption is finished.
             biased;
             ended = &mut work => ended,
-            // Append has last words, for which it listens itself. A signal that arrives after it
-            // was asked and before we are reaches us first, so it is asked once more.
-            interrupted = interrupt() => {
-                match futures::poll!(tokio::task::unconstrained(work.as_mut())) {
-                    std::task::Poll::Ready(ended) => ended,
-                    std::task::Poll::Pending => Err(interrupted),
-                }
-            }
+            // Append has last words, and so is the only one that listens: of two, either may be
+            // first. Before it listens, the signal ends the program.
+            interrupted = interrupt(), if !has_last_words => Err(interrupted),
         }
     });
     // A thread that waits for input would hold up the end for ever.

@@ -3,11 +3,18 @@
 //!
 //! openraft does not enforce a deadline here, so this does: a request that has no reply within the
 //! deadline ends the stream with `Unreachable`, and openraft backs off and starts another.
+//!
+//! And it is told of an acknowledgement only when it can't mistake it for a younger one. openraft
+//! counts a result for every request up to its log id: the answer to an old request would also count
+//! for an empty one (a new commit index, nothing else) that left long after it and has the same last
+//! log id. A leader that was stopped for a while, and then finds an old answer in its socket, would
+//! take it for one to what it has just sent, confirm its own leadership with it, and serve a stale
+//! linearizable read ([`InFlight::answered`]).
 
 use std::{
     collections::VecDeque,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -32,15 +39,48 @@ use super::{
     },
 };
 use crate::{
-    raft::types::TypeConfig,
+    raft::types::{TypeConfig, alias::RaftLogId},
     runtime::{self, Instant},
 };
 
-type SentAt = Instant;
+/// A frame without a reply.
+struct Sent {
+    /// When it was taken from openraft.
+    at: Instant,
+    /// What the peer's log ends with, at least, when it has taken this frame.
+    last: Option<RaftLogId>,
+}
 
-/// When the frames without a reply were taken from openraft, oldest first. Shared between the half
-/// that sends and the half that receives; never held across an await.
-type InFlight = Arc<Mutex<VecDeque<SentAt>>>;
+/// Oldest first. Shared between the half that sends and the half that receives; never held across
+/// an await.
+#[derive(Clone, Default)]
+struct InFlight(Arc<Mutex<VecDeque<Sent>>>);
+
+impl InFlight {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Sent>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, part: &AppendRequest) {
+        let last = part.entries.last().map(|entry| entry.log_id).or(part.prev_log_id);
+        self.lock().push_back(Sent { at: runtime::now(), last });
+    }
+
+    fn oldest(&self) -> Option<Instant> {
+        self.lock().front().map(|sent| sent.at)
+    }
+
+    /// The oldest frame was answered with `result`. False if openraft must not see the result,
+    /// because it would count for the next frame as well; the answer to that one says as much.
+    fn answered(&self, result: &AppendResult) -> bool {
+        let mut all = self.lock();
+        all.pop_front();
+        match (result, all.front()) {
+            (Ok(matched), Some(next)) => next.last > *matched,
+            _ => true,
+        }
+    }
+}
 
 pub(super) struct AppendStream {
     client: Arc<PeerClient>,
@@ -76,8 +116,7 @@ impl AppendStream {
             let parts = split_request(request, MAX_FRAME_ENTRY_BYTES);
             let (sent, identity) = (sent.clone(), identity.clone());
             stream::iter(parts.into_iter().map(move |part| {
-                let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
-                sent.push_back(runtime::now());
+                sent.push(&part);
                 append_frame(Some(identity.clone()), session, part)
             }))
         });
@@ -96,19 +135,18 @@ impl AppendStream {
         }
     }
 
-    fn oldest(&self) -> Option<SentAt> {
-        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).front().copied()
-    }
-
+    /// `None` if openraft is not to be told.
     fn result(
         &self,
         reply: Result<pb::AppendReplyFrame, TransportError>,
-    ) -> Result<AppendResult, CallError> {
+    ) -> Result<Option<AppendResult>, CallError> {
         let reply = reply?;
-        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         self.client.check_reply(&self.to, reply.identity.as_ref())?;
         match append_result(&reply) {
-            Ok(Ok(result)) => self.believe(result),
+            Ok(Ok(result)) => {
+                let result = self.believe(result)?;
+                Ok(self.in_flight.answered(&result).then_some(result))
+            }
             Ok(Err(error)) => Err(self.client.remote(&self.to, error)),
             Err(source) => Err(self.client.malformed(&self.to, source)),
         }
@@ -141,7 +179,7 @@ impl AppendStream {
     /// Fails if the oldest frame is overdue; otherwise sees to it that `cx` is woken when it is.
     fn check_deadline(&mut self, cx: &mut Context<'_>) -> Result<(), TransportError> {
         loop {
-            let Some(oldest) = self.oldest() else {
+            let Some(oldest) = self.in_flight.oldest() else {
                 self.alarm = None;
                 return Ok(());
             };
@@ -166,20 +204,81 @@ impl Stream for AppendStream {
         if self.done {
             return Poll::Ready(None);
         }
-        // Also drives the sending half.
-        let result = match self.replies.poll_next_unpin(cx) {
-            Poll::Ready(Some(reply)) => self.result(reply),
-            Poll::Ready(None) => {
-                self.done = true;
-                return Poll::Ready(None);
+        let result = loop {
+            // Also drives the sending half.
+            match self.replies.poll_next_unpin(cx) {
+                Poll::Ready(Some(reply)) => match self.result(reply) {
+                    Ok(Some(result)) => break Ok(result),
+                    Ok(None) => {}
+                    Err(error) => break Err(error),
+                },
+                Poll::Ready(None) => {
+                    self.done = true;
+                    return Poll::Ready(None);
+                }
+                Poll::Pending => match self.check_deadline(cx) {
+                    Ok(()) => return Poll::Pending,
+                    Err(overdue) => break Err(overdue.into()),
+                },
             }
-            Poll::Pending => match self.check_deadline(cx) {
-                Ok(()) => return Poll::Pending,
-                Err(overdue) => Err(overdue.into()),
-            },
         };
         // The session ends with the first result that is not a success, on both sides.
         self.done = !matches!(result, Ok(Ok(_)));
         Poll::Ready(Some(result.map_err(|e| rpc_error(&e))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::log_storage::log_id;
+
+    fn request(prev: u64, entries: std::ops::RangeInclusive<u64>) -> AppendRequest {
+        let entry = |index| {
+            <openraft::alias::EntryOf<TypeConfig> as openraft::entry::RaftEntry>::new_blank(log_id(
+                1, index,
+            ))
+        };
+        AppendRequest {
+            vote: openraft::impls::Vote::new_committed(1, 1),
+            prev_log_id: Some(log_id(1, prev)),
+            entries: entries.map(entry).collect(),
+            leader_commit: None,
+        }
+    }
+
+    #[expect(clippy::reversed_empty_ranges, reason = "no entries")]
+    fn empty(prev: u64) -> AppendRequest {
+        request(prev, 1..=0)
+    }
+
+    fn matched(index: u64) -> AppendResult {
+        Ok(Some(log_id(1, index)))
+    }
+
+    #[test]
+    fn an_old_answer_never_counts_for_a_younger_request() {
+        let in_flight = InFlight::default();
+        in_flight.push(&request(4, 5..=7));
+        in_flight.push(&empty(7));
+        in_flight.push(&empty(7));
+        in_flight.push(&request(7, 8..=9));
+        assert!(!in_flight.answered(&matched(7)), "it would count for the empty one behind it");
+        assert!(!in_flight.answered(&matched(7)), "and so would this one");
+        assert!(in_flight.answered(&matched(7)), "the last that ends there says it all");
+        assert!(in_flight.answered(&matched(9)));
+        assert_eq!(in_flight.oldest(), None);
+    }
+
+    #[test]
+    fn what_ends_a_session_is_told_at_once() {
+        let in_flight = InFlight::default();
+        in_flight.push(&request(4, 5..=7));
+        in_flight.push(&empty(7));
+        in_flight.push(&empty(7));
+        assert!(!in_flight.answered(&matched(7)));
+        let vote = openraft::impls::Vote::new_committed(2, 2);
+        assert!(in_flight.answered(&Err(AppendRefusal::HigherVote(vote))));
+        assert!(in_flight.answered(&Err(AppendRefusal::Conflict(log_id(1, 7)))));
     }
 }
