@@ -55,7 +55,7 @@ impl<'a> LogView<'a> {
 }
 
 /// A level as it is written on the command line.
-fn level(level: &wire::ReadLevel) -> String {
+pub(super) fn level(level: &wire::ReadLevel) -> String {
     match (level.level(), level.max_staleness_ms) {
         (wire::Level::Bounded, Some(ms)) => format!("bounded:{ms}ms"),
         (wire::Level::Eventual, _) => "eventual".into(),

@@ -3,6 +3,7 @@
 use quorate_client::{Level, ReadHeader, TailEvent};
 use quorate_proto::v1::{ReadMethod, Role};
 
+use super::logs::level;
 use crate::{
     args::{Consistency, Global, ReadArgs, Show, TailArgs},
     exit::Failure,
@@ -128,14 +129,15 @@ fn header_line(header: &ReadHeader, endpoint: &str) -> String {
         Some(ms) => format!("at most {ms} ms old"),
         None => "of unknown age".into(),
     };
+    let level = header.given.as_ref().map_or("an unknown level".into(), level);
     let method = match header.method() {
         ReadMethod::ReadIndex => "confirmed by a quorum",
         ReadMethod::Probe => "confirmed by a quorum through a probe",
         ReadMethod::Local | ReadMethod::Unspecified => "nothing proven",
     };
     format!(
-        "node {} ({}, {}) answered from applied index {} of term {}: {age}, {method}; \
-         the log has offsets {} to {}",
+        "node {} ({}, {}) answered from applied index {} of term {}, read at {level}: {age}, \
+         {method}; the log has offsets {} to {}",
         header.served_by,
         role(header.role()),
         sdk::short(endpoint),
@@ -160,6 +162,8 @@ pub fn role(role: Role) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use quorate_proto::v1::{self as wire, ReadLevel};
+
     use super::*;
 
     #[test]
@@ -173,12 +177,17 @@ mod tests {
             method: ReadMethod::Probe.into(),
             start_offset: 5,
             next_offset: 9,
+            given: Some(ReadLevel {
+                level: wire::Level::Bounded.into(),
+                max_staleness_ms: Some(500),
+            }),
             ..Default::default()
         };
         assert_eq!(
             header_line(&header, "http://127.0.0.1:7102"),
-            "node 2 (follower, 127.0.0.1:7102) answered from applied index 12,345 of term 3: at \
-             most 12 ms old, confirmed by a quorum through a probe; the log has offsets 5 to 9"
+            "node 2 (follower, 127.0.0.1:7102) answered from applied index 12,345 of term 3, read \
+             at bounded:500ms: at most 12 ms old, confirmed by a quorum through a probe; the log has \
+             offsets 5 to 9"
         );
     }
 }

@@ -106,6 +106,15 @@ impl Cluster {
         command
     }
 
+    /// A script, about to run against this cluster.
+    pub fn shell(&self, script: &str) -> Command {
+        let mut command = Command::new("sh");
+        without_settings(&mut command);
+        command.args(["-euc", script]).env("QUORATE_ENDPOINTS", &self.endpoints);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
     /// Runs `quorate` to its end.
     pub fn quorate(&self, args: &[&str]) -> Output {
         self.command(args).output().expect("quorate runs")

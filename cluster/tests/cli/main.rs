@@ -5,5 +5,6 @@ mod append;
 mod cluster;
 mod commands;
 mod endings;
+mod examples;
 mod scripts;
 mod terminal;

@@ -9,7 +9,7 @@ use quorate_state_machine::{
     batch::BatchError,
     limits::LimitExceeded,
     outcome::{Outcome, Refused},
-    types::GroupId,
+    types::{GroupId, LogIndex},
 };
 use tonic::{Code, Status};
 
@@ -105,6 +105,27 @@ impl ApiError {
             format!(
                 "this replica can't prove an answer that is {asked}: {offered}. Wait \
                  (ON_UNMET_WAIT), ask the leader, or allow more"
+            ),
+        );
+        error.0.age_ms = age.map(age_ms);
+        error.0.leader = leader.map(hint);
+        error
+    }
+
+    /// A position that was asked for is not applied here yet.
+    pub fn behind(
+        asked: LogIndex,
+        applied: LogIndex,
+        age: Option<std::time::Duration>,
+        leader: Option<Leader>,
+    ) -> Self {
+        let mut error = Self::new(
+            ErrorKind::TooStale,
+            true,
+            Effect::None,
+            format!(
+                "this replica has applied entry {applied}, and the position that was asked for is \
+                 entry {asked}. Wait (ON_UNMET_WAIT), or ask the leader"
             ),
         );
         error.0.age_ms = age.map(age_ms);
@@ -369,6 +390,9 @@ impl From<ReadFailure> for ApiError {
             ReadFailure::Deadline => Self::deadline(Effect::None),
             ReadFailure::Local(why) => super::read::local_failure(&why),
             ReadFailure::TooStale { asked, age, leader } => Self::too_stale(asked, age, leader),
+            ReadFailure::Behind { asked, applied, age, leader } => {
+                Self::behind(asked, applied, age, leader)
+            }
             ReadFailure::LostPosition(why) => Self::bad_position(&why),
             ReadFailure::Stopped(why) => Self::new(
                 ErrorKind::Unavailable,

@@ -132,6 +132,8 @@ pub struct Served {
     pub evidence: Evidence,
     /// The level that it satisfies: what was asked for, unless it is served in spite of that.
     pub given: Level,
+    /// One of the points is not in it; only where that was allowed.
+    pub position_unmet: bool,
 }
 
 /// A group's reading side.
@@ -176,15 +178,13 @@ impl Reader {
     pub async fn view(&self, ask: &Ask) -> Result<Served, ReadFailure> {
         self.freshener.touch(self.group.id);
         let (evidence, given) = self.satisfy(ask).await?;
-        for point in &ask.at_least {
-            self.reach(point, ask.arrived).await?;
-        }
+        let position_unmet = !self.reach_all(ask).await?;
         let view = self.group.view().map_err(ReadFailure::Local)?;
         let applied = view.applied().unwrap_or_default();
-        for point in &ask.at_least {
+        for point in ask.at_least.iter().filter(|point| point.at.index <= applied.index) {
             check_history(&view, point)?;
         }
-        Ok(Served { view, applied, evidence, given })
+        Ok(Served { view, applied, evidence, given, position_unmet })
     }
 
     /// Evidence of the asked level, or of less where that is allowed; and which level it is.
@@ -278,6 +278,34 @@ impl Reader {
             Ok(())
         } else {
             Err(ReadFailure::Stopped("the state machine is gone".to_owned()))
+        }
+    }
+
+    /// Waits for the points; only for a moment where the caller does not want to. `false`: one is
+    /// not applied, and that is to be marked.
+    async fn reach_all(&self, ask: &Ask) -> Result<bool, ReadFailure> {
+        let all = async {
+            for point in &ask.at_least {
+                self.reach(point, ask.arrived).await?;
+            }
+            Ok(())
+        };
+        if ask.on_unmet == OnUnmet::Wait {
+            return all.await.map(|()| true);
+        }
+        match runtime::timeout(APPLY_PATIENCE, all).await {
+            Ok(reached) => reached.map(|()| true),
+            Err(_) if ask.on_unmet == OnUnmet::ServeAndMark => Ok(false),
+            Err(_) => {
+                let applied = self.group.watch_applied().borrow().index;
+                let asked = ask.at_least.iter().map(|point| point.at.index).max();
+                Err(ReadFailure::Behind {
+                    asked: asked.unwrap_or_default(),
+                    applied,
+                    age: self.freshener.age(self.group.id, applied),
+                    leader: self.group.leader(),
+                })
+            }
         }
     }
 

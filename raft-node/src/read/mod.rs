@@ -17,6 +17,8 @@ pub mod worst;
 
 use std::time::Duration;
 
+use quorate_state_machine::types::LogIndex;
+
 use crate::raft::group::{Leader, ReadIndexFailure};
 
 /// Why a read could not be served at the asked level. A read never has an effect.
@@ -36,6 +38,17 @@ pub enum ReadFailure {
     TooStale {
         /// The bound; `None` for a linearizable read.
         asked: Option<Duration>,
+        /// What could have been offered; `None`: unknown.
+        age: Option<Duration>,
+        /// Who may do better.
+        leader: Option<Leader>,
+    },
+    /// A position is not applied here yet.
+    Behind {
+        /// The position.
+        asked: LogIndex,
+        /// What is applied.
+        applied: LogIndex,
         /// What could have been offered; `None`: unknown.
         age: Option<Duration>,
         /// Who may do better.

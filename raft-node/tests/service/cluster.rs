@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Cluster {
     dir: TempDir,
     ports: Vec<[u16; 3]>,
+    /// Where the others are told to find each node's port for peers.
+    told_peers: Vec<u16>,
     children: Vec<Option<Child>>,
 }
 
@@ -47,17 +49,43 @@ fn free_ports(n: usize) -> Vec<u16> {
 }
 
 impl Cluster {
-    pub async fn start(nodes: usize, extra: &str) -> Self {
+    fn prepare(nodes: usize) -> Self {
         let dir = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
         let ports: Vec<[u16; 3]> =
             free_ports(nodes * 3).chunks(3).map(|c| [c[0], c[1], c[2]]).collect();
-        let mut this = Self { dir, children: (0..nodes).map(|_| None).collect(), ports };
-        for n in 0..nodes {
-            this.write_config(n, extra);
-            this.run(n);
-        }
-        this.leader().await;
+        let told_peers = ports.iter().map(|[_, peer, _]| *peer).collect();
+        Self { dir, children: (0..nodes).map(|_| None).collect(), ports, told_peers }
+    }
+
+    pub async fn start(nodes: usize, extra: &str) -> Self {
+        let mut this = Self::prepare(nodes);
+        this.run_all(extra).await;
         this
+    }
+
+    /// What nodes send to each other goes through proxies, one before each node, which `proxy`
+    /// starts: from the port that the others are told to the one that the node listens on.
+    pub async fn start_behind<P>(
+        nodes: usize,
+        extra: &str,
+        proxy: impl AsyncFn(u16, u16) -> P,
+    ) -> (Self, Vec<P>) {
+        let mut this = Self::prepare(nodes);
+        this.told_peers = free_ports(nodes);
+        let mut proxies = Vec::new();
+        for (told, [_, peer, _]) in this.told_peers.iter().zip(&this.ports) {
+            proxies.push(proxy(*told, *peer).await);
+        }
+        this.run_all(extra).await;
+        (this, proxies)
+    }
+
+    async fn run_all(&mut self, extra: &str) {
+        for n in 0..self.ports.len() {
+            self.write_config(n, extra);
+            self.run(n);
+        }
+        self.leader().await;
     }
 
     fn config(&self, n: usize) -> PathBuf {
@@ -71,10 +99,12 @@ impl Cluster {
         let mut text = format!(
             "cluster_id = \"4c5d9f0e-6f3a-4e0e-9a51-1d2f0b3c7a10\"\nnode_id = {}\n\
              data_dir = {data:?}\n{extra}\n[listen]\nclient = \"127.0.0.1:{client}\"\n\
-             peer = \"127.0.0.1:{peer}\"\nhttp = \"127.0.0.1:{http}\"\n",
-            n + 1
+             peer = \"127.0.0.1:{peer}\"\nhttp = \"127.0.0.1:{http}\"\n\
+             advertise_peer = \"127.0.0.1:{}\"\n",
+            n + 1,
+            self.told_peers[n]
         );
-        for (id, [client, peer, _]) in (1..).zip(&self.ports) {
+        for ((id, [client, ..]), peer) in (1..).zip(&self.ports).zip(&self.told_peers) {
             text += &format!(
                 "[[nodes]]\nid = {id}\npeer = \"127.0.0.1:{peer}\"\nclient = \"127.0.0.1:{client}\"\n"
             );

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use quorate_proto::v1::{
-    Consistency, CreateLogRequest, DescribeLogRequest, DescribeLogResponse, ErrorKind, Level,
-    OnUnmet, ReadFrom, ReadLevel, SetReadLevelRequest, TailRequest, read_from::From,
+    AppendResponse, Consistency, CreateLogRequest, DescribeLogRequest, DescribeLogResponse,
+    ErrorKind, Level, OnUnmet, ReadFrom, ReadLevel, ReadMethod, SetReadLevelRequest, TailRequest,
+    read_from::From,
 };
 use quorate_raft_node::runtime;
 use tonic::{Code, Request, Status};
@@ -12,7 +13,9 @@ use tonic::{Code, Request, Status};
 use super::{
     Logs, append,
     cluster::{Cluster, detail},
-    create, refused,
+    create,
+    proxy::Proxy,
+    refused,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -136,6 +139,39 @@ async fn every_level_with_every_way_out_on_a_replica_without_a_quorum() {
         let asked = consistency(Level::Bounded, Some(200), OnUnmet::Wait);
         describe(&mut cluster.logs(alone), "a", asked, PATIENCE).await.expect("it recovers");
     }
+}
+
+/// The same for a position that this replica can't reach.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_position_that_a_replica_has_not_reached() {
+    let (cluster, proxies) = Cluster::start_behind(3, "", Proxy::start).await;
+    let leader = cluster.leader().await;
+    create(&mut cluster.logs(leader), "a").await;
+    let seen = append(&mut cluster.logs(leader), "a", &["seen"]).await;
+    let behind = (leader + 1) % 3;
+    let at_least = |on_unmet, done: &AppendResponse| Consistency {
+        at_least: vec![done.position.clone()],
+        ..consistency(Level::Eventual, None, on_unmet)
+    };
+    let logs = &mut cluster.logs(behind);
+    describe(logs, "a", at_least(OnUnmet::Wait, &seen), PATIENCE).await.expect("it comes");
+    // Nothing reaches it any more; it asks for votes, and gets none while the others are content.
+    proxies[behind].cut();
+    let missed = append(&mut cluster.logs(cluster.leader().await), "a", &["missed"]).await;
+
+    for on_unmet in [OnUnmet::Fail, OnUnmet::Redirect] {
+        let answer = describe(logs, "a", at_least(on_unmet, &missed), PATIENCE).await;
+        let detail = refused(answer, ErrorKind::TooStale);
+        assert!(detail.message.contains("position"), "{detail:?}");
+    }
+    let short = Duration::from_secs(1);
+    let waited = describe(logs, "a", at_least(OnUnmet::Wait, &missed), short).await;
+    assert!(waited.is_err(), "{waited:?}");
+    let marked = describe(logs, "a", at_least(OnUnmet::ServeAndMark, &missed), PATIENCE).await;
+    let header = marked.expect("an old answer").header.expect("a header");
+    assert!(header.position_unmet && header.next_offset == 1, "{header:?}");
+    let fine = describe(logs, "a", at_least(OnUnmet::ServeAndMark, &seen), PATIENCE).await;
+    assert!(!fine.expect("an answer").header.expect("a header").position_unmet);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -300,6 +336,20 @@ async fn concurrent_linearizable_reads_share_rounds() {
     assert!(cluster.metric(leader, shared).await >= READS as f64);
     println!("{READS} concurrent linearizable reads took {rounds} rounds of the quorum");
     assert!(rounds < READS as f64 / 4.0, "{rounds} rounds for {READS} reads");
+
+    // But none goes without: that this node leads is no evidence.
+    let rounds_of = "quorate_read_index_round_readers_count{group=\"0\"}";
+    let before = cluster.metric(leader, rounds_of).await;
+    for _ in 0..20 {
+        let asked = consistency(Level::Linearizable, None, OnUnmet::Wait);
+        let answer = describe(&mut logs.clone(), "a", asked, PATIENCE).await.unwrap();
+        // Once it is deposed it is a replica like any other.
+        let method = answer.header.expect("a header").method();
+        assert!(matches!(method, ReadMethod::ReadIndex | ReadMethod::Probe), "{method:?}");
+    }
+    let rounds = cluster.metric(leader, rounds_of).await - before;
+    let leads = cluster.leader().await == leader;
+    assert!(rounds >= 20.0 || !leads, "{rounds} rounds for 20 reads, one after the other");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,9 +3,12 @@
 mod cluster;
 mod different;
 mod exactly_once;
+mod forwarding;
 mod fuzz;
 mod levels;
 mod lost_data;
+mod price;
+mod proxy;
 mod tails;
 mod truth;
 

@@ -41,6 +41,8 @@ pub(in crate::api) fn header(
         next_offset: log.map_or(0, |l| l.next_offset.0),
         incarnation: log.map_or(0, |l| l.incarnation.0),
         given: Some(ask::given(served.given)),
+        entries_behind: vitals.commit_index.0.saturating_sub(served.applied.index.0),
+        position_unmet: served.position_unmet,
     }
 }
 

@@ -75,7 +75,7 @@ async fn serve_view(
         error
     });
     let outcome = match &served {
-        Ok(served) if served.given == ask.level => "ok",
+        Ok(served) if served.given == ask.level && !served.position_unmet => "ok",
         Ok(_) => "marked",
         Err(error) => error.outcome_of_read(),
     };
