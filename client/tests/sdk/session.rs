@@ -119,6 +119,9 @@ async fn every_way_to_read_counts() {
     let seen_by_tail = replicas.append("l", 1).stamp.unwrap().log_index;
     let mut tailer = other.tail("l").at(&endpoint(0)).open().await.unwrap();
     assert!(matches!(tailer.next().await.unwrap(), TailEvent::Header(_)));
+    let told = replicas.client().pinned_to(&endpoint(0)).session();
+    assert_eq!(look(&told, "l").await, (0, seen_by_tail));
+    assert_eq!(other.token(), told.token());
     assert_eq!(look(&other, "l").await, (0, seen_by_tail));
 }
 
@@ -218,7 +221,6 @@ async fn a_deletion_does_not_take_a_session_back_in_time() {
         replicas.freeze(1);
         replicas.freeze(2);
         let session = replicas.client().session();
-        append(&session, "l").await;
         let last = append(&session, "gone").await;
         replicas.delete("gone");
         assert!(look(&session, "l").await.1 >= last);
