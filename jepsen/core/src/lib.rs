@@ -10,14 +10,16 @@
 //! - [`payload`]: record bytes that say who they are, so that a reader can tell damage.
 //! - [`check`]: the checkers, one property a file, and the verdict.
 //! - [`seed`]: the one source of randomness; [`plan`]: fault rounds drawn from a seed.
+//! - [`edn`]: a history for other people's checkers.
 //!
 //! Every check is a sort and a sweep, n log n in the number of records, which works because every
 //! answer of the service says where in the order of its group it was decided.
 //!
 //! Not here: deleted and recreated logs inside one history (a log's name stands for one
-//! incarnation), and export to other checkers' formats.
+//! incarnation).
 
 pub mod check;
+pub mod edn;
 pub mod history;
 pub mod ids;
 pub mod op;

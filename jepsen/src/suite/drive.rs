@@ -1,12 +1,13 @@
 //! One run from the options to the stored result.
 
 use std::{
+    io::{self, BufWriter, Write},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
-use quorate_jepsen_core::{history::History, ids::Moment, seed::Seed};
+use quorate_jepsen_core::{edn, history::History, ids::Moment, seed::Seed};
 use tokio::sync::watch;
 
 use super::{
@@ -114,6 +115,13 @@ fn judge(dir: &Path, history: &History, recovery_limit_ms: u64) -> Result<Result
         text.push('\n');
     }
     std::fs::write(dir.join("history.txt"), text)?;
+    let edn = |file: &str, write: fn(&History, &mut dyn Write) -> io::Result<()>| -> Result<()> {
+        let mut to = BufWriter::new(std::fs::File::create(dir.join(file))?);
+        write(history, &mut to)?;
+        Ok(to.flush()?)
+    };
+    edn("history.edn", |history, to| edn::plain::write(history, to))?;
+    edn("elle.edn", |history, to| edn::elle::write(history, to))?;
     std::fs::write(dir.join("results.txt"), results.to_string())?;
     std::fs::write(dir.join("index.html"), report::page(history, &marks, &results))?;
     Ok(results)
