@@ -10,7 +10,8 @@ use quorate_jepsen::{
     suite::{
         doctor, drive,
         options::{Options, Workload},
-        results, store,
+        results, serve,
+        summary::Summary,
     },
 };
 use quorate_jepsen_core::check::Verdict;
@@ -47,6 +48,15 @@ enum Command {
     Analyze {
         /// Its folder; the latest one if absent.
         run: Option<PathBuf>,
+        /// Where runs are stored.
+        #[arg(long, env = "QUORATE_JEPSEN_STORE", default_value = "jepsen/store")]
+        store: PathBuf,
+    },
+    /// A web page of the stored runs, for this machine only.
+    Serve {
+        /// The port, on 127.0.0.1; 0 for any.
+        #[arg(long, default_value_t = 8080)]
+        port: u16,
         /// Where runs are stored.
         #[arg(long, env = "QUORATE_JEPSEN_STORE", default_value = "jepsen/store")]
         store: PathBuf,
@@ -97,6 +107,7 @@ fn main() -> ExitCode {
         Command::TestAll(options) => runtime.block_on(test_all(&options)),
         Command::Ci { seed, store } => runtime.block_on(ci(seed, store)),
         Command::Analyze { run, store } => analyze(&run.unwrap_or_else(|| store.join("latest"))),
+        Command::Serve { port, store } => runtime.block_on(serve::serve(&store, port)).map(|()| 0),
         Command::Doctor { store } => doctor(&store),
         Command::List { store } => list(&store),
     });
@@ -220,12 +231,8 @@ fn list(stored: &std::path::Path) -> Result<u8> {
         println!("  {:<16} {}", kind.name(), kind.what());
     }
     println!("\nStored runs in {}", stored.display());
-    for run in store::runs(stored)? {
-        let verdict = std::fs::read(run.join("results.json")).ok().and_then(|bytes| {
-            let json: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
-            Some(json["verdict"].as_str()?.to_owned())
-        });
-        println!("  {:<8} {}", verdict.as_deref().unwrap_or("broke"), run.display());
+    for run in Summary::all(stored)?.iter().rev() {
+        println!("  {:<8} {}", run.verdict, run.dir.display());
     }
     Ok(0)
 }

@@ -12,9 +12,10 @@ use crate::suite::{
     timeline::Mark,
 };
 use charts::Charts;
-use plot::escape;
+pub use plot::escape;
 
-const STYLE: &str = include_str!("style.css");
+/// How its pages look.
+pub const STYLE: &str = include_str!("style.css");
 
 /// The page.
 #[must_use]

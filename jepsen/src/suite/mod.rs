@@ -4,5 +4,7 @@ pub mod doctor;
 pub mod drive;
 pub mod options;
 pub mod results;
+pub mod serve;
 pub mod store;
+pub mod summary;
 pub mod timeline;
