@@ -1,15 +1,16 @@
 //! `jepsen`: fault tests of Quorate on real processes.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::{Context as _, Result};
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use quorate_jepsen::{
     nemesis::fault::Kind,
+    network::Lab,
     run::fresh_seed,
     suite::{
-        doctor, drive,
-        options::{Options, Workload},
+        backend, doctor, drive,
+        options::{Backend, Options, Workload},
         results, serve,
         summary::Summary,
     },
@@ -36,14 +37,7 @@ enum Command {
     /// Every workload with the faults given, one run each.
     TestAll(Options),
     /// Three short runs, as continuous integration does them; under two minutes.
-    Ci {
-        /// The first seed; a fresh one if absent.
-        #[arg(long)]
-        seed: Option<u64>,
-        /// Where runs are stored.
-        #[arg(long, env = "QUORATE_JEPSEN_STORE", default_value = "jepsen/store")]
-        store: PathBuf,
-    },
+    Ci(Ci),
     /// Judge a stored run again.
     Analyze {
         /// Its folder; the latest one if absent.
@@ -75,6 +69,22 @@ enum Command {
     },
 }
 
+#[derive(Debug, Args)]
+struct Ci {
+    /// The first seed; a fresh one if absent.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How nodes are connected; netns if this machine can.
+    #[arg(long, value_enum)]
+    backend: Option<Backend>,
+    /// Where runs are stored.
+    #[arg(long, env = "QUORATE_JEPSEN_STORE", default_value = "jepsen/store")]
+    store: PathBuf,
+    /// The hosts of the netns backend, once they are there.
+    #[arg(skip)]
+    lab: Option<Arc<Lab>>,
+}
+
 fn code(verdict: Verdict) -> u8 {
     match verdict {
         Verdict::Valid => 0,
@@ -87,7 +97,7 @@ const BAD_ARGUMENTS: u8 = 254;
 const BROKEN: u8 = 255;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let mut cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
             // A closed pipe is the reader's choice.
@@ -95,9 +105,7 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { BAD_ARGUMENTS } else { 0 });
         }
     };
-    if let Command::Test(options) | Command::TestAll(options) = &cli.command
-        && let Err(why) = possible(options)
-    {
+    if let Err(why) = prepare(&mut cli.command) {
         eprintln!("error: {why:#}");
         return ExitCode::from(BAD_ARGUMENTS);
     }
@@ -105,7 +113,7 @@ fn main() -> ExitCode {
     let outcome = runtime.context("starting the runtime").and_then(|runtime| match cli.command {
         Command::Test(options) => runtime.block_on(test(&options)),
         Command::TestAll(options) => runtime.block_on(test_all(&options)),
-        Command::Ci { seed, store } => runtime.block_on(ci(seed, store)),
+        Command::Ci(options) => runtime.block_on(ci(&options)),
         Command::Analyze { run, store } => analyze(&run.unwrap_or_else(|| store.join("latest"))),
         Command::Serve { port, store } => runtime.block_on(serve::serve(&store, port)).map(|()| 0),
         Command::Doctor { store } => doctor(&store),
@@ -117,6 +125,30 @@ fn main() -> ExitCode {
             eprintln!("error: {why:#}");
             ExitCode::from(BROKEN)
         }
+    }
+}
+
+/// Sees to it that all that was asked for can be done.
+fn prepare(command: &mut Command) -> Result<()> {
+    if let Command::Test(_) | Command::TestAll(_) | Command::Ci(_) | Command::Doctor { .. } =
+        command
+    {
+        backend::own_mounts()?;
+    }
+    match command {
+        Command::Test(options) | Command::TestAll(options) => {
+            possible(options)?;
+            let kinds = drive::schedule(options, 0)?.kinds();
+            let asked = options.kinds().map_err(anyhow::Error::msg)?;
+            backend::settle(options, &[kinds, asked].concat())
+        }
+        Command::Ci(ci) => {
+            let mut common = Options { backend: ci.backend, ..Options::default() };
+            backend::settle(&mut common, &[Kind::Delay])?;
+            (ci.backend, ci.lab) = (common.backend, common.lab);
+            Ok(())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -174,8 +206,14 @@ async fn test_all(options: &Options) -> Result<u8> {
     series(all, options.seed.map_or_else(fresh_seed, Ok)?).await
 }
 
-async fn ci(seed: Option<u64>, store: PathBuf) -> Result<u8> {
-    let common = Options { store, nemesis_interval: 4.0, ..Options::default() };
+async fn ci(ci: &Ci) -> Result<u8> {
+    let common = Options {
+        store: ci.store.clone(),
+        backend: ci.backend,
+        lab: ci.lab.clone(),
+        nemesis_interval: 4.0,
+        ..Options::default()
+    };
     let run = |workload, nemesis: &str, time_limit| Options {
         workload,
         nemesis: nemesis.to_owned(),
@@ -195,7 +233,7 @@ async fn ci(seed: Option<u64>, store: PathBuf) -> Result<u8> {
         run(Workload::FollowerRead, "delay,pause", 20),
         run(Workload::Idempotent, crash, 16),
     ];
-    series(all, seed.map_or_else(fresh_seed, Ok)?).await
+    series(all, ci.seed.map_or_else(fresh_seed, Ok)?).await
 }
 
 fn analyze(run: &std::path::Path) -> Result<u8> {
@@ -209,12 +247,13 @@ fn doctor(store: &std::path::Path) -> Result<u8> {
     for probe in doctor::probe(store)? {
         let faults: Vec<_> = probe.for_faults.iter().map(|kind| kind.name()).collect();
         let needed = if faults.is_empty() { "every run".to_owned() } else { faults.join(", ") };
+        let backend = if probe.backend.is_some() { " (--backend netns)" } else { "" };
         let (works, what) = match &probe.outcome {
             Ok(what) => ("yes", what.clone()),
             Err(why) => ("NO", format!("{why:#}")),
         };
         all &= probe.outcome.is_ok();
-        println!("{works:<4} {:<24} {what}\n     for {needed}", probe.name);
+        println!("{works:<4} {:<24} {what}\n     for {needed}{backend}", probe.name);
     }
     Ok(if all { 0 } else { BAD_ARGUMENTS })
 }

@@ -1,6 +1,6 @@
 //! One question to one node, past the SDK's routing: a test wants to know what *this* node says.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use quorate_jepsen_core::{
@@ -37,9 +37,18 @@ impl NodeApi {
     /// # Errors
     /// The URL is none.
     pub fn new(node: Node, url: &str) -> Result<Self> {
+        Self::from(node, url, None)
+    }
+
+    /// The same, from this address of the machine.
+    ///
+    /// # Errors
+    /// The URL is none.
+    pub fn from(node: Node, url: &str, address: Option<IpAddr>) -> Result<Self> {
         let endpoint = Endpoint::from_shared(url.to_owned())?
             .connect_timeout(Duration::from_secs(2))
-            .timeout(ANSWER);
+            .timeout(ANSWER)
+            .local_address(address);
         Ok(Self { node, channel: endpoint.connect_lazy() })
     }
 

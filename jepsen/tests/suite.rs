@@ -3,8 +3,10 @@
 
 use std::{
     fs,
+    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Command, Output},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -49,6 +51,8 @@ fn a_run_is_stored_and_judged_and_judged_again() -> Result<()> {
     let target = exe.parent().context("a program is in a folder")?;
     let store = target.join(format!("jepsen-runs/suite-{}", std::process::id()));
     let arguments = ["test", "--nemesis", "partition,kill", "--time-limit", "12"];
+    // Without root, as most people run it; hosts of their own have a test below.
+    let arguments = [&arguments[..], &["--backend", "process"]].concat();
     let arguments = [&arguments[..], &["--nemesis-interval", "3", "--rate", "300"]].concat();
     let output = jepsen(&store, &arguments)?;
     ensure!(output.status.code() == Some(0), "the run ended by {}", output.status);
@@ -97,4 +101,63 @@ fn a_run_is_stored_and_judged_and_judged_again() -> Result<()> {
     ensure!(output.status.code() == Some(255), "no run ended by {}", output.status);
     fs::remove_dir_all(&store)?;
     Ok(())
+}
+
+/// The same verdict where nodes are hosts; and a runner that is killed leaves nothing running.
+#[test]
+fn nodes_are_hosts_and_nothing_is_left_behind() -> Result<()> {
+    let exe = PathBuf::from(env!("CARGO_BIN_EXE_jepsen"));
+    let target = exe.parent().context("a program is in a folder")?;
+    let store = target.join(format!("jepsen-runs/hosts-{}", std::process::id()));
+    let faults = ["test", "--backend", "netns", "--nemesis", "partition,one-way,reply-loss,delay"];
+    let faults =
+        [&faults[..], &["--nemesis-interval", "4", "--rate", "200", "--time-limit"]].concat();
+    let output = jepsen(&store, &[&faults[..], &["20"]].concat())?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(254) && said.contains("--backend netns") {
+        println!("SKIPPED: this machine has no hosts for nodes");
+        return Ok(());
+    }
+    ensure!(output.status.code() == Some(0), "the run ended by {}", output.status);
+
+    let mut runner = Command::new(env!("CARGO_BIN_EXE_jepsen"))
+        .args([&faults[..], &["60"]].concat())
+        .env("QUORATE_JEPSEN_STORE", &store)
+        .stdout(std::process::Stdio::piped())
+        .spawn()?;
+    // Its folder and the line that says who leads: all nodes run.
+    let mut said = BufReader::new(runner.stdout.take().context("no output")?).lines();
+    let started = said.any(|line| line.is_ok_and(|line| line.contains("leads term")));
+    let nodes = children(runner.id())?;
+    runner.kill()?;
+    runner.wait()?;
+    fs::remove_dir_all(&store)?;
+    ensure!(started && nodes.len() == 3, "there were {} nodes", nodes.len());
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while let Some(left) = nodes.iter().find(|pid| runs(**pid)) {
+        ensure!(Instant::now() < deadline, "node {left} outlived its runner");
+        std::thread::yield_now();
+    }
+    Ok(())
+}
+
+fn runs(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // A process whose parent has not looked yet is as good as gone.
+    stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
+}
+
+/// The processes that this one started. Not every kernel lists them, so all are asked for their parent.
+fn children(pid: u32) -> Result<Vec<u32>> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Ok(child) = entry?.file_name().to_string_lossy().parse::<u32>() else { continue };
+        // Gone meanwhile: nobody's child.
+        let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1));
+        if parent.is_some_and(|parent| parent.parse() == Ok(pid)) {
+            all.push(child);
+        }
+    }
+    Ok(all)
 }

@@ -1,10 +1,23 @@
 //! What a node is told in its config file.
 
-use std::{fmt::Write as _, path::Path};
+use std::{fmt::Write as _, path::Path, sync::Arc};
 
 use quorate_jepsen_core::ids::Node;
 
-use super::ports::PortBlock;
+use super::addresses::Addresses;
+use crate::network::Lab;
+
+/// What is between a node and whoever calls it.
+#[derive(Clone, Debug, Default)]
+pub enum Between {
+    /// Nothing: they are called on loopback.
+    #[default]
+    Nothing,
+    /// A network of proxies that can be cut.
+    Proxies,
+    /// A network of hosts that can be cut. The program must have entered it.
+    Lab(Arc<Lab>),
+}
 
 /// What may differ between clusters.
 #[derive(Clone, Debug)]
@@ -13,8 +26,8 @@ pub struct Settings {
     pub nodes: usize,
     /// Raft groups.
     pub groups: u32,
-    /// Whether all that is said to a node goes through a network that can be cut.
-    pub proxied: bool,
+    /// Through what all goes that is said to a node.
+    pub network: Between,
     /// Whether every node's disk can be told to fail: see [`crate::disk::FaultyDisk`].
     pub faulty_disks: bool,
     /// Whether every node's disk can lose power: see [`crate::disk::LoopDisk`].
@@ -31,7 +44,7 @@ impl Default for Settings {
         Self {
             nodes: 3,
             groups: 1,
-            proxied: false,
+            network: Between::Nothing,
             faulty_disks: false,
             power: false,
             sections: sections.to_owned(),
@@ -41,15 +54,12 @@ impl Default for Settings {
 
 pub(super) fn render(
     settings: &Settings,
-    ports: &PortBlock,
+    addresses: &Addresses,
     cluster_id: &str,
     node: Node,
     data_dir: &Path,
 ) -> String {
-    let called = |id: Node| match settings.proxied {
-        true => (ports.client_proxy(id), ports.peer_proxy(id)),
-        false => (ports.client(id), ports.peer(id)),
-    };
+    let called = |id: Node| (addresses.called_by_clients(id), addresses.called_by_nodes(id));
     let (client, peer) = called(node);
     let mut text = format!(
         "cluster_id = \"{cluster_id}\"\nnode_id = {node}\ndata_dir = {:?}\ngroups = {}\n\n[listen]\n\
@@ -57,9 +67,9 @@ pub(super) fn render(
          advertise_peer = \"{peer}\"\n\n",
         data_dir.display().to_string(),
         settings.groups,
-        ports.client(node),
-        ports.peer(node),
-        ports.http(node),
+        addresses.client(node),
+        addresses.peer(node),
+        addresses.http(node),
     );
     for id in (1..=settings.nodes as u64).map(Node) {
         let (client, peer) = called(id);

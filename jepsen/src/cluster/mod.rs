@@ -4,6 +4,7 @@
 //! nothing), holds a config, a data folder and a log a node, and the history. A run that ends with
 //! [`Cluster::finish`] removes it; any other end keeps it and says where it is.
 
+mod addresses;
 mod binary;
 mod config;
 mod ports;
@@ -24,9 +25,9 @@ use crate::{
     disk::{FaultyDisk, LoopDisk},
     network::Network,
 };
+use addresses::Addresses;
 pub use binary::server_binary;
-pub use config::Settings;
-use ports::PortBlock;
+pub use config::{Between, Settings};
 use process::Process;
 pub use process::{KILLED, Memory};
 pub use wait::{Leader, PATIENCE, Unhealthy, until};
@@ -38,7 +39,7 @@ pub struct Cluster {
     cluster_id: String,
     settings: Settings,
     binary: PathBuf,
-    ports: PortBlock,
+    addresses: Addresses,
     processes: Vec<Process>,
     network: Option<Network>,
     /// By node, or empty.
@@ -74,13 +75,14 @@ impl Cluster {
              a disk",
             dir.display()
         );
-        let ports = PortBlock::take(settings.nodes)?;
+        let addresses = Addresses::take(settings.nodes, &settings.network)?;
         let nodes = || (1..=settings.nodes as u64).map(Node);
         let processes = nodes().map(|node| Process::new(node, &dir)).collect();
         let cluster_id = uuid::Uuid::new_v4().to_string();
-        let network = match settings.proxied {
-            true => Some(network(&ports, &nodes().collect::<Vec<_>>())?),
-            false => None,
+        let network = match &settings.network {
+            Between::Nothing => None,
+            Between::Proxies => Some(proxies(&addresses, &nodes().collect::<Vec<_>>())?),
+            Between::Lab(lab) => Some(Network::in_lab(&nodes().collect::<Vec<_>>(), lab.clone())?),
         };
         let named = |node: Node| format!("node{node}");
         let loop_disks = match settings.power {
@@ -92,7 +94,7 @@ impl Cluster {
             cluster_id,
             settings,
             binary,
-            ports,
+            addresses,
             processes,
             network,
             faulty_disks: Vec::new(),
@@ -176,16 +178,13 @@ impl Cluster {
     /// A node's address for clients, as a URL, past any proxy: for the test's own questions.
     #[must_use]
     pub fn client_url(&self, node: Node) -> String {
-        format!("http://{}", self.ports.client(node))
+        format!("http://{}", self.addresses.client(node))
     }
 
     /// All addresses that clients know.
     #[must_use]
     pub fn client_urls(&self) -> Vec<String> {
-        let address = |node| match self.settings.proxied {
-            true => self.ports.client_proxy(node),
-            false => self.ports.client(node),
-        };
+        let address = |node| self.addresses.called_by_clients(node);
         self.nodes().into_iter().map(|node| format!("http://{}", address(node))).collect()
     }
 
@@ -194,7 +193,7 @@ impl Cluster {
     /// # Errors
     /// This cluster has none that can be cut.
     pub fn network(&self) -> Result<&Network> {
-        self.network.as_ref().context("the cluster was started without proxies")
+        self.network.as_ref().context("the cluster was started on a network that cannot be cut")
     }
 
     fn write_config(&self, node: Node) -> Result<()> {
@@ -207,7 +206,7 @@ impl Cluster {
     /// # Errors
     /// The file cannot be written.
     pub fn write_config_with(&self, node: Node, cluster_id: &str, data_dir: &Path) -> Result<()> {
-        let text = config::render(&self.settings, &self.ports, cluster_id, node, data_dir);
+        let text = config::render(&self.settings, &self.addresses, cluster_id, node, data_dir);
         let path = self.config_path(node);
         std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
     }
@@ -242,7 +241,11 @@ impl Cluster {
         if let Some(disk) = self.faulty_disks.get(node.0 as usize - 1) {
             env.extend(disk.environment()?);
         }
-        self.process_mut(node).start(&binary, &config, &env)?;
+        let host = match &self.settings.network {
+            Between::Lab(lab) => Some(lab.clone()),
+            _ => None,
+        };
+        self.process_mut(node).start(&binary, &config, &env, host.as_deref())?;
         if let Some(network) = &self.network {
             network.set_pid(node, self.process(node).pid()?);
         }
@@ -404,11 +407,11 @@ impl Drop for Cluster {
     }
 }
 
-fn network(ports: &PortBlock, nodes: &[Node]) -> Result<Network> {
+fn proxies(addresses: &Addresses, nodes: &[Node]) -> Result<Network> {
     let both = |node: &Node| {
         [
-            (*node, ports.client_proxy(*node), ports.client(*node)),
-            (*node, ports.peer_proxy(*node), ports.peer(*node)),
+            (*node, addresses.called_by_clients(*node), addresses.client(*node)),
+            (*node, addresses.called_by_nodes(*node), addresses.peer(*node)),
         ]
     };
     Network::start(nodes, &nodes.iter().flat_map(both).collect::<Vec<_>>())

@@ -13,6 +13,8 @@ use anyhow::{Context as _, Result, bail};
 use quorate_jepsen_core::ids::Node;
 use tokio::process::{Child, Command};
 
+use crate::network::Lab;
+
 /// Whether a process was ended by SIGKILL.
 pub const KILLED: fn(ExitStatus) -> bool = |status| status.signal() == Some(libc::SIGKILL);
 
@@ -52,6 +54,7 @@ impl Process {
         binary: &Path,
         config: &Path,
         env: &[(String, String)],
+        lab: Option<&Lab>,
     ) -> Result<()> {
         if self.is_running() {
             bail!("node {} runs already", self.node);
@@ -69,6 +72,9 @@ impl Process {
         }
         command.envs(env.iter().cloned()).stdin(Stdio::null());
         command.stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
+        if let Some(lab) = lab {
+            lab.hold(self.node, command.as_std_mut());
+        }
         // If the test dies in a way that runs no destructors, its nodes die, too.
         // SAFETY: prctl with these arguments is async-signal-safe and touches no memory.
         unsafe {

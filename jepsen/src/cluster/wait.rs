@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use quorate_jepsen_core::ids::Node;
 use quorate_proto::{admin::v1::StatusResponse, v1::Role};
 
-use super::Cluster;
+use super::{Between, Cluster};
 use crate::node_api::NodeApi;
 
 /// Between two looks at a condition.
@@ -72,7 +72,11 @@ impl Cluster {
     /// # Errors
     /// Its address is no URL.
     pub fn api(&self, node: Node) -> Result<NodeApi> {
-        NodeApi::new(node, &self.client_url(node))
+        let from = match &self.settings.network {
+            Between::Lab(lab) => Some(lab.observer()),
+            _ => None,
+        };
+        NodeApi::from(node, &self.client_url(node), from)
     }
 
     async fn statuses(&mut self) -> Vec<(Node, Result<StatusResponse>)> {

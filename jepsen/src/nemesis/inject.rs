@@ -172,7 +172,7 @@ impl Ongoing {
             Fault::Partition { .. }
             | Fault::ReplyLoss { .. }
             | Fault::Delay { .. }
-            | Fault::SlowLink { .. } => cluster.network()?.heal(),
+            | Fault::SlowLink { .. } => cluster.network()?.heal()?,
             Fault::Pause { .. } => {
                 for node in &self.hit {
                     cluster.signal(*node, libc::SIGCONT)?;
@@ -229,16 +229,17 @@ impl Ongoing {
     }
 
     fn set_links(&self, cluster: &Cluster, condition: &Condition) -> Result<()> {
-        let network = cluster.network()?;
-        self.links.iter().for_each(|(from, to)| network.set(*from, *to, condition));
-        Ok(())
+        cluster.network()?.set(&self.links, condition)
     }
 
     /// What links and disks have counted so far, of what this fault does.
     fn measure(&self, cluster: &Cluster) -> Result<u64> {
         let mut sum = 0;
-        for (from, to) in &self.links {
-            let traffic = cluster.network()?.traffic(*from, *to);
+        let traffic = match self.links.as_slice() {
+            [] => Vec::new(),
+            links => cluster.network()?.traffic(links)?,
+        };
+        for traffic in traffic {
             sum += match &self.fault {
                 Fault::Partition { .. } => traffic.held_calls + traffic.reset,
                 Fault::ReplyLoss { .. } => traffic.held_replies,

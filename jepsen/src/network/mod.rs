@@ -1,14 +1,16 @@
-//! A network between processes of one machine that can be cut, without root.
+//! A network between processes of one machine that can be cut.
 //!
-//! Every address that nodes and clients know of a node is a proxy of this process. For each
-//! connection the proxy asks the kernel which process called, so that the two directions of a pair
-//! of nodes are two links, each with its own faults: what is cut are *calls* from one node to
-//! another, and, apart from them, the *replies* to these calls.
+//! There are two, with the same faults. With proxies, and without root: every address that nodes and
+//! clients know of a node is a proxy of this process, which asks the kernel which process called. In a
+//! [`Lab`]: every node is a host of its own, and a router between them drops packets. Either way the
+//! two directions of a pair of nodes are two links, each with its own faults: what is cut are *calls*
+//! from one node to another, and, apart from them, the *replies* to these calls.
 //!
 //! What is held back is not lost: as after packet loss, TCP delivers it when the link is healed,
 //! unless somebody has closed the connection by then.
 
 mod caller;
+pub mod lab;
 mod link;
 mod proxy;
 
@@ -19,11 +21,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use quorate_jepsen_core::ids::Node;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
+pub use lab::Lab;
 use link::Link;
 pub use link::{Condition, Gate, Traffic};
 
@@ -49,9 +52,18 @@ impl fmt::Display for Caller {
 /// The links of a cluster.
 #[derive(Debug)]
 pub struct Network {
-    shared: Arc<Shared>,
-    /// Ends with this value.
-    _proxies: JoinSet<()>,
+    nodes: Vec<Node>,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// The proxies end with their set.
+    Proxies {
+        shared: Arc<Shared>,
+        _proxies: JoinSet<()>,
+    },
+    Lab(Arc<Lab>),
 }
 
 #[derive(Debug)]
@@ -67,13 +79,7 @@ impl Network {
     /// # Errors
     /// An address is taken.
     pub fn start(nodes: &[Node], services: &[(Node, SocketAddr, SocketAddr)]) -> Result<Self> {
-        let mut links = BTreeMap::new();
-        for to in nodes {
-            let callers = nodes.iter().filter(|from| *from != to).map(|from| Caller::Node(*from));
-            for from in callers.chain([Caller::Clients]) {
-                links.insert((from, *to), Arc::new(Link::default()));
-            }
-        }
+        let links = links(nodes).map(|link| (link, Arc::new(Link::default()))).collect();
         let shared = Arc::new(Shared { links, pids: Mutex::default() });
         let mut proxies = JoinSet::new();
         for (node, from, to) in services {
@@ -82,43 +88,86 @@ impl Network {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             proxies.spawn(proxy::run(listener, *node, *to, shared.clone()));
         }
-        Ok(Self { shared, _proxies: proxies })
+        Ok(Self { nodes: nodes.to_vec(), kind: Kind::Proxies { shared, _proxies: proxies } })
+    }
+
+    /// The links between hosts of a lab, which no other cluster may use meanwhile.
+    ///
+    /// # Errors
+    /// It is too small, or its links cannot be healed.
+    pub fn in_lab(nodes: &[Node], lab: Arc<Lab>) -> Result<Self> {
+        ensure!(nodes.len() <= lab.room(), "the lab has room for {} nodes", lab.room());
+        lab.set(None)?;
+        Ok(Self { nodes: nodes.to_vec(), kind: Kind::Lab(lab) })
     }
 
     /// Says which process a node is; to be called with each start.
     pub fn set_pid(&self, node: Node, pid: u32) {
-        self.shared.pids.lock().unwrap_or_else(PoisonError::into_inner).insert(node, pid);
-    }
-
-    /// Changes one link.
-    ///
-    /// # Panics
-    /// There is no such link: a node does not call itself.
-    pub fn set(&self, from: Caller, to: Node, condition: &Condition) {
-        self.shared.links[&(from, to)].set(condition.clone());
-    }
-
-    /// All links as good as new. Connections that were told to be refused stay closed.
-    pub fn heal(&self) {
-        for link in self.shared.links.values() {
-            link.set(Condition::default());
+        if let Kind::Proxies { shared, .. } = &self.kind {
+            shared.pids.lock().unwrap_or_else(PoisonError::into_inner).insert(node, pid);
         }
     }
 
-    /// What a link's condition has done so far.
+    /// Changes these links.
+    ///
+    /// # Errors
+    /// The router cannot be told.
+    ///
+    /// # Panics
+    /// There is no such link: a node does not call itself.
+    pub fn set(&self, changed: &[(Caller, Node)], condition: &Condition) -> Result<()> {
+        match &self.kind {
+            Kind::Proxies { shared, .. } => {
+                changed.iter().for_each(|link| shared.links[link].set(condition.clone()));
+                Ok(())
+            }
+            Kind::Lab(lab) => lab.set(Some((changed, condition))),
+        }
+    }
+
+    /// All links as good as new. Connections that were told to be refused stay closed.
+    ///
+    /// # Errors
+    /// The router cannot be told.
+    pub fn heal(&self) -> Result<()> {
+        match &self.kind {
+            Kind::Proxies { shared, .. } => {
+                shared.links.values().for_each(|link| link.set(Condition::default()));
+                Ok(())
+            }
+            Kind::Lab(lab) => lab.set(None),
+        }
+    }
+
+    /// What the conditions of these links have done so far; in a lab, since links were last changed.
+    ///
+    /// # Errors
+    /// The router does not say.
     ///
     /// # Panics
     /// There is no such link.
-    #[must_use]
-    pub fn traffic(&self, from: Caller, to: Node) -> Traffic {
-        self.shared.links[&(from, to)].traffic()
+    pub fn traffic(&self, links: &[(Caller, Node)]) -> Result<Vec<Traffic>> {
+        match &self.kind {
+            Kind::Proxies { shared, .. } => {
+                Ok(links.iter().map(|link| shared.links[link].traffic()).collect())
+            }
+            Kind::Lab(lab) => lab.traffic(links),
+        }
     }
 
     /// Everybody who calls a node.
     #[must_use]
     pub fn callers_of(&self, to: Node) -> Vec<Caller> {
-        self.shared.links.keys().filter(|link| link.1 == to).map(|link| link.0).collect()
+        links(&self.nodes).filter(|link| link.1 == to).map(|link| link.0).collect()
     }
+}
+
+/// All there are: every node from every other one, and from the clients.
+fn links(nodes: &[Node]) -> impl Iterator<Item = (Caller, Node)> {
+    nodes.iter().flat_map(move |to| {
+        let callers = nodes.iter().filter(move |from| *from != to).map(|from| Caller::Node(*from));
+        callers.chain([Caller::Clients]).map(move |from| (from, *to))
+    })
 }
 
 impl Shared {

@@ -8,6 +8,8 @@ use crate::{
     cluster::server_binary,
     disk::{Fault, FaultyDisk, LoopDisk},
     nemesis::fault::Kind,
+    network::lab,
+    suite::options::Backend,
 };
 
 /// One thing, and whether it works here.
@@ -15,6 +17,8 @@ use crate::{
 pub struct Probe {
     /// What.
     pub name: &'static str,
+    /// The backend that needs it; none: all do.
+    pub backend: Option<Backend>,
     /// The faults that need it; none: every run does.
     pub for_faults: &'static [Kind],
     /// Why it does not work.
@@ -29,14 +33,21 @@ pub fn probe(store: &Path) -> Result<Vec<Probe>> {
     std::fs::create_dir_all(store).with_context(|| format!("creating {}", store.display()))?;
     let dir = store.join(format!("doctor-{}", std::process::id()));
     std::fs::create_dir_all(&dir)?;
+    let any = |name, for_faults, outcome| Probe { name, backend: None, for_faults, outcome };
+    let netns = |name, for_faults, outcome| Probe {
+        name,
+        backend: Some(Backend::Netns),
+        for_faults,
+        outcome,
+    };
     let probes = vec![
-        Probe { name: "server binary", for_faults: &[], outcome: server() },
-        Probe {
-            name: "preloaded disk faults",
-            for_faults: &[Kind::SlowDisk, Kind::SyncError],
-            outcome: preload(&dir),
-        },
-        Probe { name: "power loss", for_faults: &[Kind::PowerAll], outcome: power(&dir) },
+        any("server binary", &[], server()),
+        netns("hosts, partitions", &[], lab::probe::partition()),
+        netns("one direction's calls", &[Kind::OneWay], lab::probe::one_way()),
+        netns("lost replies", &[Kind::ReplyLoss], lab::probe::reply_loss()),
+        netns("slow links", &[Kind::Delay, Kind::SlowLink], lab::probe::slow()),
+        any("preloaded disk faults", &[Kind::SlowDisk, Kind::SyncError], preload(&dir)),
+        any("power loss", &[Kind::PowerAll], power(&dir)),
     ];
     // The next build or the next doctor removes what could not be removed now.
     let _ = std::fs::remove_dir_all(&dir);
@@ -48,8 +59,11 @@ pub fn probe(store: &Path) -> Result<Vec<Probe>> {
 /// # Errors
 /// As [`probe`].
 pub fn missing(store: &Path, kinds: &[Kind]) -> Result<Vec<String>> {
+    // What a backend needs was tried when it was chosen.
     let needed = |probe: &Probe| {
-        probe.for_faults.is_empty() || probe.for_faults.iter().any(|kind| kinds.contains(kind))
+        probe.backend.is_none()
+            && (probe.for_faults.is_empty()
+                || probe.for_faults.iter().any(|kind| kinds.contains(kind)))
     };
     // Trying costs a moment: only what is asked for.
     if kinds.iter().all(|kind| ![Kind::SlowDisk, Kind::SyncError, Kind::PowerAll].contains(kind)) {

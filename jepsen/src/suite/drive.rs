@@ -17,12 +17,13 @@ use super::{
     timeline::{self, FaultMark, Mark, NodeSample, Timeline},
 };
 use crate::{
-    cluster::{Cluster, Settings, Unhealthy},
+    cluster::{Between, Cluster, Settings, Unhealthy},
     nemesis::{
         fault::Kind,
         inject::Ongoing,
         schedule::{Plan, Schedule, Window},
     },
+    network::Network,
     node_api::NodeApi,
     readback,
     record::Recorder,
@@ -152,7 +153,10 @@ fn settings(options: &Options, schedule: &Schedule) -> Settings {
     let any = |wanted: &[Kind]| kinds.iter().any(|kind| wanted.contains(kind));
     Settings {
         nodes: options.nodes as usize,
-        proxied: true,
+        network: match &options.lab {
+            Some(lab) => Between::Lab(lab.clone()),
+            None => Between::Proxies,
+        },
         faulty_disks: any(&[Kind::SlowDisk, Kind::SyncError]),
         power: any(&[Kind::PowerAll]),
         ..Settings::default()
@@ -193,10 +197,8 @@ async fn drive(
 
     let done = faults(cluster, recorder, timeline, options, schedule).await;
     // Whatever went wrong, clients and sampler end and the history is complete as far as it goes.
-    if let Ok(network) = cluster.network() {
-        network.heal();
-    }
-    let served = match done {
+    let healed = cluster.network().and_then(Network::heal);
+    let served = match done.and(healed) {
         Ok(()) => progress(recorder, 20).await,
         Err(why) => Err(why),
     };

@@ -1,5 +1,6 @@
 //! The suite that the `jepsen` program runs: options, runs, their store and their results.
 
+pub mod backend;
 pub mod doctor;
 pub mod drive;
 pub mod options;

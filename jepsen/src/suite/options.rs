@@ -1,11 +1,11 @@
 //! What a run is to be, from the command line; stored with it.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use crate::{nemesis::fault::Kind, workload::Mix};
+use crate::{nemesis::fault::Kind, network::Lab, workload::Mix};
 
 /// What clients do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -66,11 +66,12 @@ impl Workload {
 }
 
 /// How nodes are isolated from each other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Backend {
+    /// A host for each node: network namespaces, joined by a router. Needs root.
+    Netns,
     /// Processes on loopback, with a proxy for each directed link. No root.
-    #[default]
     Process,
 }
 
@@ -83,9 +84,13 @@ pub struct Options {
     /// Faults, separated by commas; "none" for none (`jepsen list` names them).
     #[arg(long, default_value = "partition,kill,pause")]
     pub nemesis: String,
-    /// How nodes run.
-    #[arg(long, value_enum, default_value = "process")]
-    pub backend: Backend,
+    /// How nodes are connected; netns if this machine can.
+    #[arg(long, value_enum)]
+    pub backend: Option<Backend>,
+    /// The hosts of the netns backend, once they are there.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub lab: Option<Arc<Lab>>,
     /// Nodes of the cluster.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(3..=6))]
     pub nodes: u64,
