@@ -72,6 +72,8 @@ else
     254) warn "the fault suite did not run in full: see above, and jepsen/run.sh doctor" ;;
     *) failed=yes ;;
   esac
+  # A workspace of its own, with flags of its own.
+  "$ROOT/jepsen/sim.sh" ci 2>&1 | tee -a "$log" || failed=yes
 fi
 
 title "what cargo test said"

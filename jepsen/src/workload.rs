@@ -348,6 +348,7 @@ impl Client {
                     node: shown.node,
                     bound_ms: asked.bound_ms,
                     age_ms: shown.age_ms,
+                    served: None,
                     at_least: seen.filter(|_| asked.at_least.is_some()),
                 }));
                 Some(shown)

@@ -61,9 +61,33 @@ fn parse(value: &str) -> Result<(String, u64), String> {
     }
 }
 
+/// What a simulation does at a crash point: it may unwind out of it, as a death that only the
+/// tasks of one simulated node see.
+#[cfg(feature = "simulation")]
+pub mod simulated {
+    use std::cell::Cell;
+
+    thread_local! {
+        static HOOK: Cell<Option<fn(&'static str)>> = const { Cell::new(None) };
+    }
+
+    /// Calls `hook` at every crash point that this thread passes.
+    pub fn set_hook(hook: fn(&'static str)) {
+        HOOK.set(Some(hook));
+    }
+
+    pub(super) fn pass(point: &'static str) {
+        if let Some(hook) = HOOK.get() {
+            hook(point);
+        }
+    }
+}
+
 /// Passes a crash point. Use through [`crate::crash_point!`].
 pub fn pass(point: &'static str) {
     debug_assert!(POINTS.contains(&point), "{point} is missing in crash::POINTS");
+    #[cfg(feature = "simulation")]
+    simulated::pass(point);
     if !ARMED.load(Ordering::Relaxed) {
         return;
     }

@@ -68,6 +68,10 @@ pub fn now() -> Instant {
 /// # Panics
 /// If the work panics; the process is about to abort then (see `main`).
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    // Another thread would finish whenever it likes.
+    #[cfg(feature = "simulation")]
+    return work();
+    #[cfg(not(feature = "simulation"))]
     #[expect(clippy::disallowed_methods, reason = "this is the seam")]
     tokio::task::spawn_blocking(work).await.expect("blocking work does not panic")
 }

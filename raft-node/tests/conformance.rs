@@ -16,7 +16,7 @@ use quorate_raft_node::{
     },
     read::recent::Recent,
 };
-use quorate_state_machine::{rocks::StoreOptions, types::GroupId};
+use quorate_state_machine::{store::StoreOptions, types::GroupId};
 use tempfile::TempDir;
 
 struct Builder;

@@ -2,7 +2,7 @@
 //!
 //! Pure: [`apply`](mod@apply) maps (view, entry) to (writes, outcomes) with no clock, no randomness,
 //! no async, no hash-order iteration. Reading order: `types`, `limits`, `command`, `outcome`,
-//! `batch`, `keys`, `view`, `apply`, `memory`, `rocks`.
+//! `batch`, `keys`, `view`, `apply`, `memory`, `rocks`, `image`, `store`.
 pub mod apply;
 pub mod batch;
 mod codec;
@@ -10,13 +10,16 @@ pub mod command;
 pub mod dedupe;
 pub mod digest;
 pub mod entry;
+pub mod image;
 pub mod keys;
 pub mod limits;
 pub mod memory;
 pub mod outcome;
+pub mod planted;
 pub mod read;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
+pub mod store;
 pub mod types;
 pub mod values;
 pub mod view;

@@ -1,6 +1,7 @@
-//! Where state is read from and written to. Two homes: [`crate::memory`] and `crate::rocks`.
+//! Where state is read from and written to. Homes: [`crate::memory`], `crate::rocks`
+//! and [`crate::image`].
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, sync::Arc};
 
 use bytes::Bytes;
 
@@ -72,6 +73,20 @@ pub trait View {
 }
 
 impl<V: View + ?Sized> View for &V {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, ViewError> {
+        (**self).get(key)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), ViewError> {
+        (**self).scan(from, to, visit)
+    }
+
+    fn last_key(&self, from: &[u8], to: &[u8]) -> Result<Option<Key>, ViewError> {
+        (**self).last_key(from, to)
+    }
+}
+
+impl<V: View + ?Sized> View for Arc<V> {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, ViewError> {
         (**self).get(key)
     }

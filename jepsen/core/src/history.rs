@@ -48,6 +48,11 @@ pub enum Event {
     },
     /// What a read promised.
     Claim(Claim),
+    /// How wrong the nodes' clocks may have run, in millionths; not at all if there is no such line.
+    Clocks {
+        /// At most by this.
+        error_ppm: u64,
+    },
     /// Something was done to the cluster, in words for people.
     Fault {
         /// When.
@@ -77,6 +82,8 @@ pub struct History {
     pub ops: Vec<Op>,
     /// What reads promised.
     pub claims: Vec<Claim>,
+    /// The nodes' clocks ran wrong by at most so many millionths.
+    pub clock_error_ppm: u64,
     /// Faults, as told.
     pub faults: Vec<(Moment, String)>,
     /// The replicas' final logs.
@@ -131,6 +138,7 @@ impl History {
                     }
                 }
                 Event::Claim(claim) => history.claims.push(claim),
+                Event::Clocks { error_ppm } => history.clock_error_ppm = error_ppm,
                 Event::Fault { at, what } => history.faults.push((at, what)),
                 Event::Replica(replica) => history.replicas.push(replica),
                 Event::Digest(digest) => history.digests.push(digest),
@@ -181,6 +189,9 @@ impl History {
             }
         }
         events.extend(self.claims.iter().cloned().map(Event::Claim));
+        if self.clock_error_ppm > 0 {
+            events.push(Event::Clocks { error_ppm: self.clock_error_ppm });
+        }
         let faults = self.faults.iter().cloned();
         events.extend(faults.map(|(at, what)| Event::Fault { at, what }));
         events.push(Event::Expect { replicas: self.expected_replicas });

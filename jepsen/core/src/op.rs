@@ -173,6 +173,10 @@ pub struct Claim {
     /// It said that it shows everything acknowledged longer than this before it was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub age_ms: Option<u64>,
+    /// When the node had made the answer, if that is known by the history's clock. It was after the
+    /// call, so that a stated age then demands more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served: Option<Moment>,
     /// Its client had seen the log up to here, and demanded to see as much.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_least: Option<Offset>,

@@ -386,6 +386,36 @@ fn a_read_may_lack_what_is_younger_than_its_bound() {
     }
 }
 
+/// What an age allows depends on when the answer was made, and on how wrong clocks may be.
+#[test]
+fn an_age_counts_from_the_answer_by_the_nodes_clock() {
+    const MS: u64 = 1_000_000;
+    let bounded = |served: u64, age_ms: u64, error_ppm: u64| {
+        let mut history = common::good(1, 200);
+        let at = claimed(&history, &mut Seed::new(1));
+        let last = history.ops.iter().filter_map(|op| op.returned).max().unwrap();
+        let op = &mut history.ops[at];
+        if let Call::Read { linearizable, .. } = &mut op.call {
+            *linearizable = false;
+        }
+        let (id, answered) = (op.id, last.0 + 2 * served);
+        op.returned = Some(Moment(answered));
+        if let Answer::Read { batches, next_offset, .. } = &mut op.answer {
+            *next_offset = batches.pop().unwrap().first_offset;
+        }
+        for claim in history.claims.iter_mut().filter(|claim| claim.op == id) {
+            (claim.bound_ms, claim.age_ms, claim.at_least) = (None, Some(age_ms), None);
+            claim.served = Some(Moment(last.0 + served));
+        }
+        history.clock_error_ppm = error_ppm;
+        check(&history).kinds().contains_key(&Kind::StaleBeyondBound)
+    };
+    assert!(!bounded(100 * MS, 100, 0), "acknowledged less than the age before the answer");
+    assert!(bounded(110 * MS, 100, 0), "and more than that");
+    assert!(!bounded(110 * MS, 100, 200_000), "which a slow clock took for less");
+    assert!(bounded(130 * MS, 100, 200_000), "but not for that much less");
+}
+
 #[test]
 fn a_replica_that_was_not_read_makes_the_verdict_unknown() {
     let mut history = common::good(1, 100);

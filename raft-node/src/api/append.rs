@@ -10,6 +10,7 @@ use quorate_state_machine::{
     command::{AppendPart, Command},
     limits,
     outcome::{Accepted, Appended, Outcome},
+    planted,
     types::{Batch, GroupId, Incarnation, LogName, Offset, ProducerId, Sequence, WriterEpoch},
 };
 
@@ -122,6 +123,22 @@ pub(super) fn response(
     }
 }
 
+/// A planted fault: the condition is judged before the append is proposed.
+fn expected_offset_by_leader(
+    context: &Context,
+    group: GroupId,
+    part: &AppendPart,
+) -> Result<(), ApiError> {
+    let view = context.sides(group).reader.group().view().map_err(ApiError::internal)?;
+    let log = view.log(&part.log).map_err(|e| ApiError::internal(e.to_string()))?;
+    match (log, part.expected_offset) {
+        (Some(log), Some(expected)) if log.next_offset != expected => {
+            Err(ApiError::internal("not the expected offset"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// One batch to one log.
 pub(super) async fn append(
     context: &Context,
@@ -131,6 +148,9 @@ pub(super) async fn append(
     check_ack(request.ack)?;
     let wire = request.part.ok_or_else(|| ApiError::invalid("the append has no part"))?;
     let (group, part) = part(context, wire)?;
+    if planted::is("expected_offset_by_leader") {
+        expected_offset_by_leader(context, group, &part)?;
+    }
     let (bytes, started) = (part.batch.bytes.len(), runtime::now());
     let done = context.execute(group, Command::Append(vec![part]), deadline).await;
     count(context, done.as_ref().map(|(_, accepted)| accepted), bytes, started);

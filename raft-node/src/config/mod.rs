@@ -24,7 +24,7 @@ mod tests;
 
 use std::{path::PathBuf, time::Duration};
 
-pub use quorate_state_machine::rocks::Compression;
+pub use quorate_state_machine::store::Compression;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use quorate_state_machine::{
-    rocks::{Compression, StoreOptions},
+    store::{Compression, StoreOptions},
     types::GroupId,
 };
 

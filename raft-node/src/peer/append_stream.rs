@@ -9,7 +9,7 @@
 //! for an empty one (a new commit index, nothing else) that left long after it and has the same last
 //! log id. A leader that was stopped for a while, and then finds an old answer in its socket, would
 //! take it for one to what it has just sent, confirm its own leadership with it, and serve a stale
-//! linearizable read ([`InFlight::answered`]).
+//! linearizable read ([`InFlight::answered`]; the simulation's mutant `old_answer_counts_as_new`).
 
 use std::{
     collections::VecDeque,
@@ -26,6 +26,7 @@ use futures::{
 };
 use openraft::errors::RPCError;
 use quorate_proto::raft::v1 as pb;
+use quorate_state_machine::planted;
 
 use super::{
     client::{CallError, PeerClient},
@@ -76,7 +77,9 @@ impl InFlight {
         let mut all = self.lock();
         all.pop_front();
         match (result, all.front()) {
-            (Ok(matched), Some(next)) => next.last > *matched,
+            (Ok(matched), Some(next)) => {
+                next.last > *matched || planted::is("old_answer_counts_as_new")
+            }
             _ => true,
         }
     }

@@ -74,9 +74,27 @@ fn plan(rule: &Rule, sight: &Sight) -> Plan {
     Plan { snapshot, purge_upto: (upto > sight.purged_index).then_some(upto) }
 }
 
+/// How large a group's Raft log is; bytes between log indexes.
+pub trait LogSize: Send + Sync + 'static {
+    /// See [`GroupLog::bytes_between`].
+    fn bytes_between(&self, after: u64, upto: u64) -> u64;
+    /// See [`GroupLog::index_keeping`].
+    fn index_keeping(&self, bytes: u64) -> u64;
+}
+
+impl LogSize for GroupLog {
+    fn bytes_between(&self, after: u64, upto: u64) -> u64 {
+        Self::bytes_between(self, after, upto)
+    }
+
+    fn index_keeping(&self, bytes: u64) -> u64 {
+        Self::index_keeping(self, bytes)
+    }
+}
+
 fn look(
     group: &Group,
-    log: &GroupLog,
+    log: &impl LogSize,
     rule: &Rule,
     transfers: &CatchingUp,
     progress: &mut Progress,
@@ -108,7 +126,7 @@ fn look(
 }
 
 /// Runs the rule for one group until its core stops.
-pub async fn run(group: Group, log: GroupLog, rule: Rule, transfers: CatchingUp) {
+pub async fn run(group: Group, log: impl LogSize, rule: Rule, transfers: CatchingUp) {
     let mut progress = Progress::default();
     let mut last_flush = runtime::now();
     let mut reclaiming: Option<runtime::Task<()>> = None;

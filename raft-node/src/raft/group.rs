@@ -12,7 +12,7 @@ use openraft::{
 };
 use quorate_state_machine::{
     outcome::Outcome,
-    rocks::ReadView,
+    store::ReadView,
     types::{GroupId, LogIndex, LogPoint, Term},
 };
 use tokio::sync::watch;
@@ -130,6 +130,12 @@ impl Group {
         leader_lease: Duration,
     ) -> Self {
         Self { id, raft, state, leader_lease }
+    }
+
+    /// The upper election timeout.
+    #[must_use]
+    pub fn leader_lease(&self) -> Duration {
+        self.leader_lease
     }
 
     /// openraft's handle, for `peer/` and `raft/`.

@@ -26,7 +26,7 @@ use super::types::{
     EntryData, TypeConfig,
     alias::{Entry, RaftLogId, Vote},
 };
-use crate::log_store::{GroupLog, RawEntry, VoteRecord};
+use crate::log_store::{Done, GroupLog, GroupState, Point, RawEntry, VoteRecord};
 
 /// Bytes of entries in one AppendEntries (at least one entry is always sent). Large enough to
 /// stream at full rate, small enough that one message never delays the lane for long.
@@ -36,16 +36,69 @@ const KIND_BLANK: u8 = 0;
 const KIND_NORMAL: u8 = 1;
 const KIND_MEMBERSHIP: u8 = 2;
 
-/// One group's log as openraft sees it.
-#[derive(Clone)]
-pub struct LogStorage {
-    log: GroupLog,
+/// What is asked of a group's log below openraft. [`GroupLog`] is the real one and documents the
+/// calls; a simulation brings its own disk.
+pub trait RaftLog: Clone + Send + Sync + 'static {
+    /// The state, calls that are still on their way to the disk included.
+    fn state(&self) -> GroupState;
+    /// Adds entries, readable on return; `done` is called in order, when they are durable.
+    fn append(&self, entries: Vec<RawEntry>, done: Done);
+    /// Saves a vote; durable on return.
+    fn save_vote(&self, vote: VoteRecord) -> impl Future<Output = io::Result<()>> + Send;
+    /// Notes the commit point, without waiting for anything.
+    fn save_committed(&self, point: Option<Point>);
+    /// Removes what is behind `last_kept`; durable on return.
+    fn truncate_after(&self, last_kept: Option<u64>)
+    -> impl Future<Output = io::Result<()>> + Send;
+    /// Removes what is up to `index`; durable on return.
+    fn purge(&self, term: u64, index: u64) -> impl Future<Output = io::Result<()>> + Send;
+    /// The entries from `from` (inclusive) to `to` (exclusive), up to `max_bytes` of them.
+    ///
+    /// # Errors
+    /// The disk's, or damage; never a wrong entry.
+    fn read(&self, from: u64, to: u64, max_bytes: u64) -> io::Result<Vec<RawEntry>>;
 }
 
-impl LogStorage {
+impl RaftLog for GroupLog {
+    fn state(&self) -> GroupState {
+        Self::state(self)
+    }
+
+    fn append(&self, entries: Vec<RawEntry>, done: Done) {
+        Self::append(self, entries, done);
+    }
+
+    async fn save_vote(&self, vote: VoteRecord) -> io::Result<()> {
+        Self::save_vote(self, vote).await
+    }
+
+    fn save_committed(&self, point: Option<Point>) {
+        Self::save_committed(self, point);
+    }
+
+    async fn truncate_after(&self, last_kept: Option<u64>) -> io::Result<()> {
+        Self::truncate_after(self, last_kept).await
+    }
+
+    async fn purge(&self, term: u64, index: u64) -> io::Result<()> {
+        Self::purge(self, term, index).await
+    }
+
+    fn read(&self, from: u64, to: u64, max_bytes: u64) -> io::Result<Vec<RawEntry>> {
+        Self::read(self, from, to, max_bytes)
+    }
+}
+
+/// One group's log as openraft sees it.
+#[derive(Clone)]
+pub struct LogStorage<L = GroupLog> {
+    log: L,
+}
+
+impl<L: RaftLog> LogStorage<L> {
     /// Wraps the group's part of the node's log store.
     #[must_use]
-    pub fn new(log: GroupLog) -> Self {
+    pub fn new(log: L) -> Self {
         Self { log }
     }
 }
@@ -125,8 +178,8 @@ fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
 }
 
 /// Iterates over a range of the log, reading [`MAX_APPEND_BYTES`] at a time.
-struct Pieces {
-    log: GroupLog,
+struct Pieces<L> {
+    log: L,
     next: u64,
     to: u64,
     ready: std::vec::IntoIter<RawEntry>,
@@ -134,7 +187,7 @@ struct Pieces {
     failed: bool,
 }
 
-impl Iterator for Pieces {
+impl<L: RaftLog> Iterator for Pieces<L> {
     type Item = io::Result<Entry>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -160,7 +213,7 @@ impl Iterator for Pieces {
     }
 }
 
-impl RaftLogReader<TypeConfig> for LogStorage {
+impl<L: RaftLog> RaftLogReader<TypeConfig> for LogStorage<L> {
     async fn try_get_log_entries<RB>(&mut self, range: RB) -> io::Result<Vec<Entry>>
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
@@ -192,7 +245,7 @@ impl RaftLogReader<TypeConfig> for LogStorage {
     }
 }
 
-impl RaftLogStorage<TypeConfig> for LogStorage {
+impl<L: RaftLog> RaftLogStorage<TypeConfig> for LogStorage<L> {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {

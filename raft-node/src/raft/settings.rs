@@ -1,6 +1,7 @@
 //! openraft's settings, each with its reason. Two of its defaults are unsafe for us.
 
 use openraft::{Config, SnapshotPolicy, StepDownPolicy};
+use quorate_state_machine::planted;
 
 /// Timing of elections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +37,7 @@ pub fn openraft_config(
         // UNSAFE DEFAULT A. A leader need not be in the quorum that commits. Restored as leader of
         // the same term after it lost its own unflushed tail, it would give an index away twice.
         // It must stand for election again (raft_settings test `restarted_leader_...`).
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(planted::is("leader_restore")),
         // UNSAFE DEFAULT B is not a setting: reads use ReadPolicy::ReadIndex only (see group.rs).
 
         // Off by default upstream: an isolated node would inflate its term and depose a healthy

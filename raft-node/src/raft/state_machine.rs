@@ -1,4 +1,4 @@
-//! openraft's state-machine contract on top of `quorate_state_machine::rocks::Store`.
+//! openraft's state-machine contract on top of `quorate_state_machine::store::Store`.
 //!
 //! The state of a group is one RocksDB instance in `<group dir>/state-<generation>`; the file
 //! `CURRENT` names the generation in use. Installing a snapshot builds the next generation beside
@@ -23,7 +23,7 @@ use openraft::{
 };
 use quorate_state_machine::{
     apply::ApplyItem,
-    rocks::{Store, StoreOptions},
+    store::{Store, StoreOptions},
     types::{GroupId, LogIndex, LogPoint, Term},
 };
 use tokio::sync::watch;

@@ -14,7 +14,10 @@ use std::{
     time::Duration,
 };
 
-use quorate_state_machine::types::{GroupId, LogIndex, LogPoint, Term};
+use quorate_state_machine::{
+    planted,
+    types::{GroupId, LogIndex, LogPoint, Term},
+};
 use tokio::sync::{Notify, watch};
 
 use super::{
@@ -355,6 +358,10 @@ impl Slot {
         let failure = match answer {
             Ok((index, term)) => {
                 let applied = self.group.watch_applied().borrow().index;
+                let ticket = match planted::is("age_from_receive_time") {
+                    true => self.current().probe(now),
+                    false => ticket,
+                };
                 self.learn(ticket, index, term, applied);
                 let us = now.since(ticket.sent()).as_micros().max(1) as u64;
                 self.round_trip.store(us, Ordering::Relaxed);
@@ -430,6 +437,10 @@ async fn probe(shared: &Shared, target: Target, groups: &[u32]) -> bool {
         Target::Nobody => vec![Err(ReadFailure::NotLeader(None)); slots.len()],
         Target::Own => {
             let rounds = slots.iter().map(|slot| async {
+                if planted::is("no_leadership_confirmation") {
+                    let vitals = slot.group.vitals();
+                    return Ok((vitals.commit_index, vitals.term));
+                }
                 let point = slot.indexer.read_index().await?;
                 Ok((point.index, point.term))
             });

@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use quorate_state_machine::{
-    rocks::ReadView,
+    planted,
+    store::ReadView,
     types::{Incarnation, LogIndex, LogPoint, ReadLevel},
 };
 
@@ -207,6 +208,9 @@ impl Reader {
             Level::Linearizable => ask.arrived,
             Level::Bounded(max) => ask.arrived.before(max),
         };
+        if level == Level::Linearizable && self.is_unproven_leader() {
+            return Ok(Evidence::ReadIndex);
+        }
         if level == Level::Linearizable {
             if self.group.vitals().role == Role::Leader {
                 match self.confirmed().await {
@@ -260,6 +264,21 @@ impl Reader {
         }
     }
 
+    /// Always false but for planted faults: leadership is no evidence, and neither is a lease.
+    fn is_unproven_leader(&self) -> bool {
+        if planted::is("stale_leader_read") {
+            let leader = self.group.leader_address();
+            return leader.is_some_and(|(id, _)| id == self.group.node_id());
+        }
+        if planted::is("lease_ignores_pause") {
+            let age = self.group.vitals().quorum_ack_age;
+            return age.is_some_and(|age| {
+                age.saturating_sub(planted::unseen()) < self.group.leader_lease()
+            });
+        }
+        false
+    }
+
     /// The refusal of a level that can't be had, with what could have been offered.
     fn too_stale(&self, level: Level) -> ReadFailure {
         let applied = self.group.watch_applied().borrow().index;
@@ -274,7 +293,7 @@ impl Reader {
     }
 
     async fn applied(&self, index: LogIndex) -> Result<(), ReadFailure> {
-        if self.group.wait_applied(index).await {
+        if planted::is("no_wait_for_apply") || self.group.wait_applied(index).await {
             Ok(())
         } else {
             Err(ReadFailure::Stopped("the state machine is gone".to_owned()))
@@ -284,6 +303,9 @@ impl Reader {
     /// Waits for the points; only for a moment where the caller does not want to. `false`: one is
     /// not applied, and that is to be marked.
     async fn reach_all(&self, ask: &Ask) -> Result<bool, ReadFailure> {
+        if planted::is("token_ignored") {
+            return Ok(true);
+        }
         let all = async {
             for point in &ask.at_least {
                 self.reach(point, ask.arrived).await?;

@@ -16,6 +16,7 @@ use crate::{
     keys::{self, BatchKey},
     limits::{MAX_PRODUCERS_PER_LOG, PRODUCER_SWEEP},
     outcome::{Accepted, Appended, Refused},
+    planted,
     types::{Incarnation, Offset, ProducerId, Sequence},
     values::LogMeta,
     view::{View, ViewError},
@@ -128,6 +129,7 @@ fn judge<V: View>(session: &mut Session<'_, V>, part: &PartView<'_>) -> Result<V
     };
     if let Some((id, got)) = h.producer
         && got.0 < head.0.next
+        && !planted::is("no_dedupe")
     {
         return Ok(match original(session, incarnation, id, &head.0, got)? {
             Some(original) if original.crc32c == h.crc32c && original.count == h.count => {
@@ -160,6 +162,7 @@ fn conditions<V: View>(
     match (h.writer_epoch, log.writer_epoch) {
         (None, None) => {}
         (Some(asked), Some(current)) if asked == current => {}
+        (Some(_), Some(_)) if planted::is("ignore_fence") => {}
         (asked, Some(current)) if asked.is_none_or(|asked| asked < current) => {
             return Ok(Some(Refused::Fenced { log: name(), current }));
         }
@@ -170,6 +173,7 @@ fn conditions<V: View>(
     }
     if let Some(expected) = h.expected_offset
         && expected != log.next_offset
+        && !planted::is("expected_offset_by_leader")
     {
         let actual = log.next_offset;
         return Ok(Some(Refused::OffsetMismatch { log: name(), expected, actual }));

@@ -18,12 +18,9 @@ use std::{
 use bytes::Bytes;
 use rocksdb::{CompactOptions, DB, FlushOptions, WriteBatch, WriteOptions, checkpoint::Checkpoint};
 
-pub use self::{
-    error::StoreError,
-    options::{Compression, StoreOptions},
-    view::Frozen,
-};
+pub use self::{error::StoreError, options::StoreOptions, view::Frozen};
 use self::{reclaim::Ranges, view::Live};
+pub use crate::store::Compression;
 use crate::{
     apply::{self, ApplyItem},
     keys,

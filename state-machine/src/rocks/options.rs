@@ -2,6 +2,8 @@
 
 use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, LogLevel, Options, WriteOptions};
 
+use crate::store::Compression;
+
 /// Batches of at least this many bytes go to blob files: compaction moves their keys, not them.
 /// Measured: from about 1 KiB on, apply is faster and its slow end several times shorter.
 const MIN_BLOB_BYTES: u64 = 1024;
@@ -53,19 +55,6 @@ pub(super) fn unlogged() -> WriteOptions {
     let mut options = WriteOptions::default();
     options.disable_wal(true);
     options
-}
-
-/// Compression of what is stored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Compression {
-    /// Fastest to apply.
-    #[default]
-    None,
-    /// Saves about a third of the disk for text, at half the apply rate.
-    Lz4,
-    /// Saves more, costs more.
-    Zstd,
 }
 
 /// Settings of a store. Clones share the block cache, so that all groups of a node have one bound.

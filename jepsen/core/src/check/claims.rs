@@ -16,6 +16,14 @@ use crate::{
 /// Clocks count whole milliseconds: one at each end.
 const GRAIN_MS: u64 = 2;
 
+/// The moment before which everything acknowledged must be shown. A node whose clock is slow takes
+/// more time for less.
+fn before(from: Moment, ms: u64, error_ppm: u64) -> Moment {
+    let late = ms.saturating_mul(error_ppm) / 1_000_000u64.saturating_sub(error_ppm).max(1);
+    let ms = ms.saturating_add(GRAIN_MS).saturating_add(late);
+    Moment(from.0.saturating_sub(ms.saturating_mul(1_000_000)))
+}
+
 pub(super) fn check(history: &History, found: &mut Findings) {
     if history.claims.is_empty() {
         return;
@@ -35,15 +43,19 @@ pub(super) fn check(history: &History, found: &mut Findings) {
             );
             found.add(Kind::SessionBroken, log, &[op.id], what);
         }
-        // The smaller of what was demanded and what was promised. The answer's age is as of when it
-        // was given, which was after the call.
-        let Some(ms) = claim.bound_ms.into_iter().chain(claim.age_ms).min() else { continue };
+        // Whichever demands more. The answer's age is as of when it was given, which was after the
+        // call.
+        let bound = claim.bound_ms.map(|ms| (op.invoked, ms));
+        let age = claim.age_ms.map(|ms| (claim.served.unwrap_or(op.invoked), ms));
+        let since = |(from, ms)| before(from, ms, history.clock_error_ppm);
+        let Some((from, ms)) = bound.into_iter().chain(age).max_by_key(|told| since(*told)) else {
+            continue;
+        };
         let ends = ends.entry(log).or_insert_with(|| {
             let on_log: Vec<_> = history.ops.iter().filter(|op| op.call.log() == log).collect();
             reads::acknowledged_ends(&on_log)
         });
-        let since = Moment(op.invoked.0.saturating_sub((ms + GRAIN_MS) * 1_000_000));
-        let before = ends.partition_point(|(returned, ..)| *returned < since);
+        let before = ends.partition_point(|(returned, ..)| *returned < since((from, ms)));
         if let Some((at, end, ack)) = before.checked_sub(1).map(|at| ends[at])
             && end > *next_offset
         {
@@ -51,7 +63,7 @@ pub(super) fn check(history: &History, found: &mut Findings) {
                 "n{} showed it up to {next_offset}, lacking nothing older than {ms} ms; up to {end} \
                  was acknowledged {} ms before",
                 claim.node,
-                (op.invoked.0 - at.0) / 1_000_000
+                (from.0 - at.0) / 1_000_000
             );
             found.add(Kind::StaleBeyondBound, log, &[op.id, ack], what);
         }

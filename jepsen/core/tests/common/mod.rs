@@ -85,6 +85,7 @@ pub fn good(seed: u64, ops: usize) -> History {
                 node: Node(1 + number as u64 % 3),
                 bound_ms: Some(5),
                 age_ms: Some(1),
+                served: None,
                 at_least: Some(*next_offset),
             });
         }
