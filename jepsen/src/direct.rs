@@ -187,6 +187,12 @@ impl Direct {
         self.current = endpoint % self.endpoints.len();
     }
 
+    /// Who is asked next; the addresses are those of the nodes, in order.
+    #[must_use]
+    pub fn aimed(&self) -> Node {
+        Node(self.current as u64 + 1)
+    }
+
     fn client(&self) -> LogServiceClient<Channel> {
         LogServiceClient::new(self.endpoints[self.current].1.clone())
             .max_decoding_message_size(64 << 20)

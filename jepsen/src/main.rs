@@ -11,7 +11,9 @@ use quorate_jepsen::{
     suite::{
         backend, doctor, drive,
         options::{Backend, Options, Workload},
-        results, serve,
+        results,
+        scenarios::{self, Scenario},
+        serve,
         summary::Summary,
     },
 };
@@ -36,8 +38,15 @@ enum Command {
     Test(Options),
     /// Every workload with the faults given, one run each.
     TestAll(Options),
-    /// Three short runs, as continuous integration does them; under two minutes.
+    /// Four short runs, as continuous integration does them; about two minutes.
     Ci(Ci),
+    /// The named runs, one after the other: all, or these; half a minute each.
+    Scenarios {
+        /// Names (`jepsen list`).
+        names: Vec<String>,
+        #[command(flatten)]
+        runs: Ci,
+    },
     /// Judge a stored run again.
     Analyze {
         /// Its folder; the latest one if absent.
@@ -114,6 +123,7 @@ fn main() -> ExitCode {
         Command::Test(options) => runtime.block_on(test(&options)),
         Command::TestAll(options) => runtime.block_on(test_all(&options)),
         Command::Ci(options) => runtime.block_on(ci(&options)),
+        Command::Scenarios { names, runs } => runtime.block_on(scenarios(&names, &runs)),
         Command::Analyze { run, store } => analyze(&run.unwrap_or_else(|| store.join("latest"))),
         Command::Serve { port, store } => runtime.block_on(serve::serve(&store, port)).map(|()| 0),
         Command::Doctor { store } => doctor(&store),
@@ -130,23 +140,27 @@ fn main() -> ExitCode {
 
 /// Sees to it that all that was asked for can be done.
 fn prepare(command: &mut Command) -> Result<()> {
-    if let Command::Test(_) | Command::TestAll(_) | Command::Ci(_) | Command::Doctor { .. } =
-        command
-    {
+    if !matches!(command, Command::Analyze { .. } | Command::Serve { .. } | Command::List { .. }) {
         backend::own_mounts()?;
     }
     match command {
         Command::Test(options) | Command::TestAll(options) => {
             possible(options)?;
-            let kinds = drive::schedule(options, 0)?.kinds();
+            let windows = drive::schedule(options, 0)?.windows;
             let asked = options.kinds().map_err(anyhow::Error::msg)?;
-            backend::settle(options, &[kinds, asked].concat())
+            let slow = windows.iter().any(|window| window.fault.slows_links())
+                || asked.iter().any(|kind| [Kind::Delay, Kind::SlowLink].contains(kind));
+            backend::settle(options, slow)
         }
-        Command::Ci(ci) => {
-            let mut common = Options { backend: ci.backend, ..Options::default() };
-            backend::settle(&mut common, &[Kind::Delay])?;
-            (ci.backend, ci.lab) = (common.backend, common.lab);
-            Ok(())
+        Command::Ci(ci) => ci.settle(),
+        Command::Scenarios { names, runs } => {
+            if names.is_empty() {
+                names.extend(scenarios::ALL.iter().map(|scenario| scenario.name.to_owned()));
+            }
+            for name in names.iter() {
+                possible(&Scenario::named(name)?.options(&runs.options()))?;
+            }
+            runs.settle()
         }
         _ => Ok(()),
     }
@@ -206,14 +220,34 @@ async fn test_all(options: &Options) -> Result<u8> {
     series(all, options.seed.map_or_else(fresh_seed, Ok)?).await
 }
 
+impl Ci {
+    fn settle(&mut self) -> Result<()> {
+        let mut common = self.options();
+        backend::settle(&mut common, true)?;
+        (self.backend, self.lab) = (common.backend, common.lab);
+        Ok(())
+    }
+
+    /// What all runs have in common.
+    fn options(&self) -> Options {
+        Options {
+            store: self.store.clone(),
+            backend: self.backend,
+            lab: self.lab.clone(),
+            nemesis_interval: 4.0,
+            ..Options::default()
+        }
+    }
+}
+
+async fn scenarios(names: &[String], runs: &Ci) -> Result<u8> {
+    let common = runs.options();
+    let all = names.iter().map(|name| Ok(Scenario::named(name)?.options(&common)));
+    series(all.collect::<Result<_>>()?, runs.seed.map_or_else(fresh_seed, Ok)?).await
+}
+
 async fn ci(ci: &Ci) -> Result<u8> {
-    let common = Options {
-        store: ci.store.clone(),
-        backend: ci.backend,
-        lab: ci.lab.clone(),
-        nemesis_interval: 4.0,
-        ..Options::default()
-    };
+    let common = ci.options();
     let run = |workload, nemesis: &str, time_limit| Options {
         workload,
         nemesis: nemesis.to_owned(),
@@ -231,6 +265,7 @@ async fn ci(ci: &Ci) -> Result<u8> {
     let all = vec![
         run(Workload::Append, "partition,kill,pause,reply-loss", 25),
         run(Workload::FollowerRead, "delay,pause", 20),
+        Scenario::named("aside")?.options(&common),
         run(Workload::Idempotent, crash, 16),
     ];
     series(all, ci.seed.map_or_else(fresh_seed, Ok)?).await
@@ -268,6 +303,10 @@ fn list(stored: &std::path::Path) -> Result<u8> {
     println!("\nFaults");
     for kind in Kind::ALL {
         println!("  {:<16} {}", kind.name(), kind.what());
+    }
+    println!("\nScenarios");
+    for scenario in scenarios::ALL {
+        println!("  {:<18} {}", scenario.name, scenario.what);
     }
     println!("\nStored runs in {}", stored.display());
     for run in Summary::all(stored)?.iter().rev() {

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use quorate_jepsen_core::{
     history::Event,
     ids::{Offset, Process},
-    op::{Answer, Append, Call, Claim},
+    op::{self, Answer, Append, Call, Claim},
     seed::Seed,
 };
 use quorate_proto::v1::{Effect, ErrorKind, Level, OnUnmet};
@@ -61,6 +61,9 @@ pub struct Mix {
     pub pause: Duration,
     /// A client gives up on one answer after this.
     pub deadline: Duration,
+    /// Every second reader with a bound waits as long as this instead: an answer that a stopped node
+    /// had begun must be seen when it comes.
+    pub patience: Option<Duration>,
 }
 
 impl Default for Mix {
@@ -77,6 +80,7 @@ impl Default for Mix {
             record_bytes: 100,
             pause: Duration::from_millis(2),
             deadline: Duration::from_secs(2),
+            patience: None,
         }
     }
 }
@@ -150,7 +154,11 @@ impl Workload {
             clients.spawn(client("reader", number).read());
         }
         for number in 0..mix.followers {
-            clients.spawn(client("follower", number).read_bounded());
+            let mut reader = client("follower", number);
+            if let Some(patience) = mix.patience.filter(|_| number % 2 == 1) {
+                reader.direct = Direct::new(urls, patience)?;
+            }
+            clients.spawn(reader.read_bounded());
         }
         for number in 0..mix.sessions {
             clients.spawn(client("session", number).session());
@@ -334,12 +342,18 @@ impl Client {
         self.direct.aim(endpoint);
         // Where a read of the last records begins is known only with its answer, so the history is
         // told the call afterwards, at the time it was made.
-        let invoked = self.recorder.moment();
+        let (invoked, node) = (self.recorder.moment(), self.direct.aimed());
         let result = self.direct.read_last(&log, 20, asked).await;
         let from = result.as_ref().map_or(Offset(0), |shown| shown.from);
         let linearizable = asked.level == Level::Linearizable;
         let call = Call::Read { log, from, linearizable };
         let op = self.recorder.invoke_at(process, call, invoked);
+        self.recorder.add(Event::Asked(op::Asked {
+            op,
+            node,
+            bound_ms: asked.bound_ms,
+            or_fail: asked.on_unmet == OnUnmet::Fail,
+        }));
         match result {
             Ok(shown) => {
                 self.recorder.answer(op, shown.answer.clone());

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::{Moment, OpId, Process},
-    op::{Answer, Call, Claim, Op, ReplicaDigest, ReplicaLog},
+    op::{Answer, Asked, Call, Claim, Op, ReplicaDigest, ReplicaLog},
 };
 
 /// One line of a history.
@@ -46,6 +46,8 @@ pub enum Event {
         /// What came back.
         answer: Answer,
     },
+    /// To whom a read was sent.
+    Asked(Asked),
     /// What a read promised.
     Claim(Claim),
     /// How wrong the nodes' clocks may have run, in millionths; not at all if there is no such line.
@@ -80,6 +82,8 @@ pub struct History {
     pub seed: u64,
     /// All operations, by invocation.
     pub ops: Vec<Op>,
+    /// To whom reads were sent.
+    pub asked: Vec<Asked>,
     /// What reads promised.
     pub claims: Vec<Claim>,
     /// The nodes' clocks ran wrong by at most so many millionths.
@@ -137,6 +141,7 @@ impl History {
                         return Err(HistoryError::Unpaired(op));
                     }
                 }
+                Event::Asked(asked) => history.asked.push(asked),
                 Event::Claim(claim) => history.claims.push(claim),
                 Event::Clocks { error_ppm } => history.clock_error_ppm = error_ppm,
                 Event::Fault { at, what } => history.faults.push((at, what)),
@@ -188,6 +193,7 @@ impl History {
                 events.push(Event::Return { op: op.id, at, answer: op.answer.clone() });
             }
         }
+        events.extend(self.asked.iter().cloned().map(Event::Asked));
         events.extend(self.claims.iter().cloned().map(Event::Claim));
         if self.clock_error_ppm > 0 {
             events.push(Event::Clocks { error_ppm: self.clock_error_ppm });

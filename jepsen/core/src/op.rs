@@ -160,6 +160,21 @@ pub struct Op {
     pub answer: Answer,
 }
 
+/// To whom a read was sent, and what it demanded: of those that fail nothing else is known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// The read.
+    pub op: OpId,
+    /// Who was asked; another node may have answered.
+    pub node: Node,
+    /// How old the answer might be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound_ms: Option<u64>,
+    /// Whether the node was to say at once that it cannot, rather than wait or ask another.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub or_fail: bool,
+}
+
 /// What a read was asked to promise beyond its call, and what it promised.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {

@@ -32,6 +32,8 @@ pub struct Settings {
     pub faulty_disks: bool,
     /// Whether every node's disk can lose power: see [`crate::disk::LoopDisk`].
     pub power: bool,
+    /// Whether every node's clocks can be put wrong: see [`crate::cluster::Clock`].
+    pub clocks: bool,
     /// Further sections, as TOML: `[log]`, `[state]`, `[limits]`, `[raft]`.
     pub sections: String,
 }
@@ -47,6 +49,7 @@ impl Default for Settings {
             network: Between::Nothing,
             faulty_disks: false,
             power: false,
+            clocks: false,
             sections: sections.to_owned(),
         }
     }

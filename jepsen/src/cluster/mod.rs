@@ -6,9 +6,11 @@
 
 mod addresses;
 mod binary;
+mod clock;
 mod config;
 mod ports;
 mod process;
+mod threads;
 mod wait;
 
 use std::{
@@ -27,9 +29,11 @@ use crate::{
 };
 use addresses::Addresses;
 pub use binary::server_binary;
+pub use clock::Clock;
 pub use config::{Between, Settings};
 use process::Process;
 pub use process::{KILLED, Memory};
+pub use threads::FrozenThreads;
 pub use wait::{Leader, PATIENCE, Unhealthy, until};
 
 /// A cluster of processes. All that run are killed when it is dropped.
@@ -45,6 +49,7 @@ pub struct Cluster {
     /// By node, or empty.
     faulty_disks: Vec<FaultyDisk>,
     loop_disks: Vec<LoopDisk>,
+    clocks: Vec<Clock>,
     finished: bool,
     kept_quietly: bool,
 }
@@ -89,6 +94,10 @@ impl Cluster {
             true => nodes().map(|node| LoopDisk::new(&dir, &named(node))).collect::<Result<_>>()?,
             false => Vec::new(),
         };
+        let clocks = match settings.clocks {
+            true => nodes().map(|node| Clock::new(&dir, &named(node))).collect::<Result<_>>()?,
+            false => Vec::new(),
+        };
         let mut cluster = Self {
             dir,
             cluster_id,
@@ -99,6 +108,7 @@ impl Cluster {
             network,
             faulty_disks: Vec::new(),
             loop_disks,
+            clocks,
             finished: false,
             kept_quietly: false,
         };
@@ -237,10 +247,10 @@ impl Cluster {
     /// It runs already, or cannot be started.
     pub fn start_node_with(&mut self, node: Node, env: &[(String, String)]) -> Result<()> {
         let (binary, config) = (self.binary.clone(), self.config_path(node));
-        let mut env = env.to_vec();
-        if let Some(disk) = self.faulty_disks.get(node.0 as usize - 1) {
-            env.extend(disk.environment()?);
-        }
+        let at = node.0 as usize - 1;
+        let disk = self.faulty_disks.get(at).map(FaultyDisk::environment).transpose()?;
+        let clock = self.clocks.get(at).map(Clock::environment);
+        let env = clock::joined([env.to_vec()].into_iter().chain(disk).chain(clock));
         let host = match &self.settings.network {
             Between::Lab(lab) => Some(lab.clone()),
             _ => None,
@@ -281,6 +291,23 @@ impl Cluster {
     pub fn disk(&self, node: Node) -> Result<&FaultyDisk> {
         let disk = self.faulty_disks.get(node.0 as usize - 1);
         disk.context("the cluster was started on disks that do not fail on command")
+    }
+
+    /// A node's clocks, to put them wrong.
+    ///
+    /// # Errors
+    /// This cluster's clocks cannot be.
+    pub fn clock(&mut self, node: Node) -> Result<&mut Clock> {
+        let clock = self.clocks.get_mut(node.0 as usize - 1);
+        clock.context("the cluster was started with clocks that are always right")
+    }
+
+    /// The process of a node.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn pid(&self, node: Node) -> Result<u32> {
+        self.process(node).pid()
     }
 
     /// Power loss of these nodes: their disks are cut off at once, then their processes die.

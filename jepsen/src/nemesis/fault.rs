@@ -68,6 +68,12 @@ pub enum Shape {
     LeaderMute,
     /// Nobody's calls reach the leader; it calls as ever.
     LeaderDeaf,
+    /// A minority with the leader is called by none of the others, who choose a new leader. The old
+    /// one cannot call them either; its followers can.
+    OldLeaderAside,
+    /// Calls of a minority with the leader do not reach the others, whose calls reach it: the old
+    /// leader learns that there is another, and entries arrive where their age cannot be proven.
+    AsideMute,
 }
 
 impl Shape {
@@ -81,15 +87,31 @@ impl Shape {
         Self::MajoritiesRing,
     ];
 
+    /// The leader first, so that it is where a shape says it is.
+    fn order(nodes: &[Node], leader: Node) -> Vec<Node> {
+        let followers = nodes.iter().copied().filter(|node| *node != leader);
+        [leader].into_iter().chain(followers).collect()
+    }
+
+    /// Nodes that can prove nothing while it lasts: no majority, or no leader that has one, hears
+    /// them and is heard.
+    #[must_use]
+    pub fn apart(self, nodes: &[Node], leader: Node) -> Vec<Node> {
+        let count = match self {
+            Self::LeaderAlone | Self::LeaderMute => 1,
+            Self::Halves | Self::OldLeaderAside | Self::AsideMute => minority(nodes.len()),
+            Self::MajoritiesRing | Self::Bridge | Self::LeaderDeaf => 0,
+        };
+        Self::order(nodes, leader).into_iter().take(count).collect()
+    }
+
     /// The calls that are cut, from the first to the second.
     #[must_use]
     pub fn cut(self, nodes: &[Node], leader: Node) -> Vec<(Node, Node)> {
-        // The leader first, so that it is where a shape says it is.
-        let mut order = vec![leader];
-        order.extend(nodes.iter().copied().filter(|node| *node != leader));
+        let order = Self::order(nodes, leader);
         let at = |node: &Node| order.iter().position(|other| other == node).unwrap_or_default();
         let n = order.len();
-        let minority = n.div_ceil(2) - 1;
+        let minority = minority(n);
         let cut = |from: &Node, to: &Node| {
             let (a, b) = (at(from), at(to));
             match self {
@@ -107,6 +129,10 @@ impl Shape {
                 }
                 Self::LeaderMute => a == 0,
                 Self::LeaderDeaf => b == 0,
+                Self::OldLeaderAside => {
+                    (a >= minority && b < minority) || (a == 0 && b >= minority)
+                }
+                Self::AsideMute => a < minority && b >= minority,
             }
         };
         let mut all = Vec::new();
@@ -119,6 +145,16 @@ impl Shape {
         }
         all
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// As many as may fail, the leader among them.
+fn minority(nodes: usize) -> usize {
+    nodes.div_ceil(2) - 1
 }
 
 /// One fault, with all that was drawn for it.
@@ -141,6 +177,10 @@ pub enum Fault {
     Pause {
         /// Whom.
         target: Target,
+        /// Its links to other nodes take so much longer, each way, from some time before: whatever
+        /// the moment, it is stopped between a question of its own and the answer.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        delay_ms: u64,
     },
     /// The target does what it is told and the answer does not arrive.
     ReplyLoss {
@@ -163,6 +203,30 @@ pub enum Fault {
     },
     /// `kill -9` of all at once.
     KillAll,
+    /// The threads of a node that do consensus and apply stop; those that serve clients go on.
+    StallApply {
+        /// Whose.
+        target: Target,
+    },
+    /// The wall clock is put forward or back, and put right when it ends.
+    ClockJump {
+        /// Whose.
+        target: Target,
+        /// Seconds from the truth.
+        seconds: i64,
+    },
+    /// All clocks of a node run fast, from a restart to a restart.
+    FastClock {
+        /// Whose.
+        target: Target,
+        /// Percent of the true rate.
+        percent: u32,
+    },
+    /// A follower is killed, the others purge their logs, and it comes back and needs a snapshot.
+    FallBehind {
+        /// Which, as in [`Target::Follower`].
+        follower: usize,
+    },
     /// Power loss of all at once: what was not synced is gone. Needs root.
     PowerAll,
     /// SIGTERM of each in turn, with a start behind it.
@@ -186,17 +250,32 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Whether links must be slow for it.
+    #[must_use]
+    pub fn slows_links(&self) -> bool {
+        match self {
+            Self::Delay { .. } | Self::SlowLink { .. } => true,
+            Self::Pause { delay_ms, .. } => *delay_ms > 0,
+            _ => false,
+        }
+    }
+
     /// The name of its kind, as given to `--nemesis`.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
             Self::Partition { shape: Shape::LeaderMute | Shape::LeaderDeaf, .. } => Kind::OneWay,
+            Self::Partition { shape: Shape::OldLeaderAside | Shape::AsideMute, .. } => Kind::Aside,
             Self::Partition { .. } => Kind::Partition,
             Self::Kill { .. } => Kind::Kill,
             Self::Pause { .. } => Kind::Pause,
             Self::ReplyLoss { .. } => Kind::ReplyLoss,
             Self::Delay { .. } => Kind::Delay,
             Self::SlowLink { .. } => Kind::SlowLink,
+            Self::StallApply { .. } => Kind::StallApply,
+            Self::ClockJump { .. } => Kind::ClockJump,
+            Self::FastClock { .. } => Kind::FastClock,
+            Self::FallBehind { .. } => Kind::FallBehind,
             Self::KillAll => Kind::KillAll,
             Self::PowerAll => Kind::PowerAll,
             Self::RollingRestart => Kind::RollingRestart,
@@ -239,8 +318,10 @@ macro_rules! kinds {
 kinds! {
     Partition = "partition": "Calls between nodes are cut both ways: leader alone, halves, bridge, ring.",
     OneWay = "one-way": "Calls from or to the leader are cut, the others work.",
+    Aside = "aside": "The old leader and a follower are cut off, not the same way in both directions.",
     Kill = "kill": "kill -9 of the leader, a follower, or a minority.",
     Pause = "pause": "SIGSTOP of the leader or a follower.",
+    StallApply = "stall-apply": "A node's consensus and apply stop, while it goes on answering clients.",
     ReplyLoss = "reply-loss": "A node does what it is told, and its answers do not arrive.",
     Delay = "delay": "Links between nodes are slow, with jitter.",
     SlowLink = "slow-link": "Links between nodes carry few bytes a second.",
@@ -251,6 +332,9 @@ kinds! {
     SlowDisk = "slow-disk": "Writes and syncs of a node take much longer.",
     SyncError = "sync-error": "Syncs of a node fail; it must stop.",
     Snapshot = "snapshot": "Every node builds a snapshot.",
+    FallBehind = "fall-behind": "A follower is away until the log is purged, and needs a snapshot.",
+    ClockJump = "clock-jump": "The wall clock of a node is put forward or back by up to an hour (libfaketime).",
+    FastClock = "fast-clock": "All clocks of a node run fast (libfaketime).",
 }
 
 impl fmt::Display for Kind {
@@ -303,6 +387,18 @@ mod tests {
             assert_eq!(bridges, 1, "one node sees all");
             let mute = Shape::LeaderMute.cut(&all, leader);
             assert!(mute.iter().all(|(from, _)| *from == leader) && mute.len() == n - 1);
+            let few = (n - 1) / 2;
+            let aside = Shape::OldLeaderAside.cut(&all, leader);
+            assert_eq!(aside.len(), few * (n - few) + (n - few), "{count}");
+            assert!(
+                aside.iter().all(|(from, to)| *from == leader || *to == leader || *to == Node(1))
+            );
+            let mute = Shape::AsideMute;
+            let apart = mute.apart(&all, leader);
+            assert_eq!(apart, Shape::Halves.apart(&all, leader));
+            let inside = |node: &Node| apart.contains(node);
+            assert!(mute.cut(&all, leader).iter().all(|(a, b)| inside(a) && !inside(b)));
+            assert!(apart.contains(&leader) && apart.len() == few);
             let deaf = Shape::LeaderDeaf.cut(&all, leader);
             assert!(deaf.iter().all(|(_, to)| *to == leader) && deaf.len() == n - 1);
         }

@@ -7,7 +7,7 @@ use quorate_jepsen_core::ids::Node;
 
 use super::fault::{Fault, Target};
 use crate::{
-    cluster::{Cluster, KILLED, PATIENCE},
+    cluster::{Cluster, FrozenThreads, KILLED, PATIENCE, until},
     disk,
     network::{Caller, Condition, Gate},
 };
@@ -24,6 +24,11 @@ pub struct Ongoing {
     before: u64,
     down: Vec<Node>,
     repeated: Option<Instant>,
+    /// Nodes that can prove nothing while it lasts.
+    pub apart: Vec<Node>,
+    frozen: Vec<FrozenThreads>,
+    /// Where the log of a node ended that was sent to fall behind.
+    log_end: u64,
 }
 
 /// What a fault came to.
@@ -51,22 +56,32 @@ impl Ongoing {
         let nodes = cluster.nodes();
         let hit = match &fault {
             Fault::Kill { target }
-            | Fault::Pause { target }
+            | Fault::Pause { target, .. }
             | Fault::ReplyLoss { target, .. }
+            | Fault::StallApply { target }
+            | Fault::ClockJump { target, .. }
+            | Fault::FastClock { target, .. }
             | Fault::SlowDisk { target, .. }
             | Fault::SyncError { target } => target.resolve(&nodes, leader),
+            Fault::FallBehind { follower } => Target::Follower(*follower).resolve(&nodes, leader),
             Fault::Partition { .. } | Fault::Transfer => vec![leader],
             _ => Target::All.resolve(&nodes, leader),
         };
         let hit_leader = hit.contains(&leader);
         let mut ongoing = Self {
             links: links(&fault, cluster, &hit, leader)?,
-            fault,
             hit,
             hit_leader,
             before: 0,
             down: Vec::new(),
             repeated: None,
+            apart: match &fault {
+                Fault::Partition { shape, .. } => shape.apart(&nodes, leader),
+                _ => Vec::new(),
+            },
+            frozen: Vec::new(),
+            log_end: 0,
+            fault,
         };
         ongoing.before = ongoing.measure(cluster)?;
         ongoing.install(cluster).await?;
@@ -95,10 +110,39 @@ impl Ongoing {
                 cluster.kill(&self.hit).await?;
                 self.down.clone_from(&self.hit);
             }
-            Fault::Pause { .. } => {
+            Fault::Pause { delay_ms, .. } => {
+                if *delay_ms > 0 {
+                    let delay = Duration::from_millis(*delay_ms);
+                    self.set_links(cluster, &Condition { delay, ..Condition::default() })?;
+                    // A few round trips: what is on its way now was asked over slow links.
+                    tokio::time::sleep(delay * 8).await;
+                }
                 for node in &self.hit {
                     cluster.signal(*node, libc::SIGSTOP)?;
                 }
+            }
+            Fault::StallApply { .. } => {
+                for node in &self.hit {
+                    self.frozen.push(FrozenThreads::freeze(cluster.pid(*node)?, APPLY_THREAD)?);
+                }
+            }
+            Fault::ClockJump { seconds, .. } => {
+                for node in &self.hit {
+                    cluster.clock(*node)?.set(*seconds)?;
+                }
+            }
+            Fault::FastClock { percent, .. } => {
+                let percent = *percent;
+                for node in self.hit.clone() {
+                    restart(cluster, node, percent).await?;
+                }
+            }
+            Fault::FallBehind { .. } => {
+                for node in &self.hit {
+                    self.log_end = last_log_index(cluster, *node).await?;
+                }
+                cluster.kill(&self.hit).await?;
+                self.down.clone_from(&self.hit);
             }
             Fault::PowerAll => {
                 cluster.lose_power(&self.hit).await?;
@@ -150,6 +194,21 @@ impl Ongoing {
                 }
                 self.repeated = Some(Instant::now());
             }
+            Fault::FallBehind { .. } if !self.down.is_empty() => {
+                if self.repeated.is_some_and(|last| last.elapsed() < SNAPSHOT_EVERY) {
+                    return Ok(());
+                }
+                let leader = cluster.wait_leader().await?.node;
+                let mut api = cluster.api(leader)?;
+                api.trigger_snapshot(0).await?;
+                let purged = api.status().await?.groups.first().map(|group| group.purged_index);
+                if purged.is_some_and(|purged| purged > self.log_end) {
+                    for node in std::mem::take(&mut self.down) {
+                        cluster.start_node(node)?;
+                    }
+                }
+                self.repeated = Some(Instant::now());
+            }
             Fault::Snapshot if self.repeated.is_none() => {
                 for node in cluster.nodes() {
                     cluster.api(node)?.trigger_snapshot(0).await?;
@@ -173,9 +232,23 @@ impl Ongoing {
             | Fault::ReplyLoss { .. }
             | Fault::Delay { .. }
             | Fault::SlowLink { .. } => cluster.network()?.heal()?,
-            Fault::Pause { .. } => {
+            Fault::Pause { delay_ms, .. } => {
                 for node in &self.hit {
                     cluster.signal(*node, libc::SIGCONT)?;
+                }
+                if *delay_ms > 0 {
+                    cluster.network()?.heal()?;
+                }
+            }
+            Fault::StallApply { .. } => self.frozen.clear(),
+            Fault::ClockJump { .. } => {
+                for node in &self.hit {
+                    cluster.clock(*node)?.set(0)?;
+                }
+            }
+            Fault::FastClock { .. } => {
+                for node in self.hit.clone() {
+                    restart(cluster, node, 100).await?;
                 }
             }
             Fault::PowerAll => cluster.restore_power(&self.hit)?,
@@ -201,6 +274,25 @@ impl Ongoing {
                 let stopped = self.hit.iter().map(|node| cluster.is_stopped(*node));
                 let stopped = stopped.collect::<Result<Vec<_>>>()?;
                 (stopped.iter().filter(|stopped| **stopped).count() as u64, "processes stopped")
+            }
+            Fault::StallApply { .. } => {
+                let standing = self.frozen.iter().map(FrozenThreads::standing).sum::<usize>();
+                (standing as u64, "threads stood still")
+            }
+            Fault::ClockJump { .. } | Fault::FastClock { .. } => {
+                let mut wrong = 0;
+                for node in &self.hit {
+                    let pid = cluster.pid(*node)?;
+                    wrong += u64::from(cluster.clock(*node)?.governs(pid)?);
+                }
+                (wrong, "nodes had wrong clocks")
+            }
+            Fault::FallBehind { .. } => {
+                let mut installed = 0;
+                for node in self.hit.iter().filter(|node| !self.down.contains(node)) {
+                    installed += u64::from(skipped(cluster, *node, self.log_end).await);
+                }
+                (installed, "snapshots installed")
             }
             Fault::SyncError { .. } => {
                 for node in &self.hit {
@@ -255,6 +347,37 @@ impl Ongoing {
     }
 }
 
+/// The threads of a node that apply, and do all of consensus with it.
+const APPLY_THREAD: &str = "raft";
+
+/// Between two snapshots of a leader that is to purge its log.
+const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
+
+/// Stops a node and starts it with clocks of this rate.
+async fn restart(cluster: &mut Cluster, node: Node, percent: u32) -> Result<()> {
+    cluster.terminate(node)?;
+    let status = cluster.wait_exit(node, STOP_WITHIN).await?;
+    ensure!(status.success(), "n{node} answered SIGTERM with {status}");
+    cluster.clock(node)?.run_at(percent);
+    cluster.start_node(node)
+}
+
+async fn last_log_index(cluster: &Cluster, node: Node) -> Result<u64> {
+    let status = cluster.api(node)?.status().await?;
+    Ok(status.groups.first().context("a node without a group")?.last_log_index)
+}
+
+/// Whether a node got to where its log begins behind what it had: only by a snapshot.
+async fn skipped(cluster: &Cluster, node: Node, log_end: u64) -> bool {
+    let look = || async move {
+        let status = cluster.api(node)?.status().await?;
+        let group = status.groups.first().context("a node without a group")?;
+        ensure!(group.purged_index > log_end, "its log goes back to {}", group.purged_index);
+        Ok(())
+    };
+    until("a snapshot to be installed", STOP_WITHIN, look).await.is_ok()
+}
+
 /// The links a fault changes.
 fn links(
     fault: &Fault,
@@ -277,6 +400,12 @@ fn links(
                 links.extend(meant.map(|caller| (caller, *node)));
             }
             links
+        }
+        Fault::Pause { delay_ms: 1.., .. } => {
+            let all = nodes.iter().flat_map(|from| nodes.iter().map(move |to| (*from, *to)));
+            all.filter(|(from, to)| from != to && (hit.contains(from) || hit.contains(to)))
+                .map(|(from, to)| (Caller::Node(from), to))
+                .collect()
         }
         Fault::Delay { .. } | Fault::SlowLink { .. } => {
             let network = cluster.network()?;

@@ -104,8 +104,19 @@ fn fault(kind: Kind, turn: usize, seed: &mut Seed) -> Fault {
             let shapes = [Shape::LeaderMute, Shape::LeaderDeaf];
             Fault::Partition { shape: shapes[turn % shapes.len()], gate: Gate::Hold }
         }
+        Kind::Aside => {
+            let shapes = [Shape::OldLeaderAside, Shape::AsideMute];
+            Fault::Partition { shape: shapes[turn % shapes.len()], gate: Gate::Hold }
+        }
+        Kind::StallApply => Fault::StallApply { target },
+        Kind::ClockJump => {
+            let seconds = *seed.pick(&[-3600, -60, 60, 3600]);
+            Fault::ClockJump { target, seconds }
+        }
+        Kind::FastClock => Fault::FastClock { target, percent: *seed.pick(&[110, 150, 200]) },
+        Kind::FallBehind => Fault::FallBehind { follower: some },
         Kind::Kill => Fault::Kill { target },
-        Kind::Pause => Fault::Pause { target },
+        Kind::Pause => Fault::Pause { target, delay_ms: 0 },
         // Mostly the answers of a leader to its clients: the best source of open operations.
         Kind::ReplyLoss => match turn % 3 {
             0 => Fault::ReplyLoss { target: Target::Leader, clients: true },

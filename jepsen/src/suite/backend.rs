@@ -5,21 +5,22 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 
 use super::options::{Backend, Options};
-use crate::{nemesis::fault::Kind, network::Lab};
+use crate::network::Lab;
 
 /// The most nodes a run has.
 const HOSTS: u8 = 6;
 
-/// Decides, makes the hosts, and moves the program to the runner's. Call it while the program has
-/// one thread: those that it starts afterwards are where it is.
+/// Decides, makes the hosts (with links that can be slow, if wanted), and moves the program to the
+/// runner's. Call it while the program has one thread: those that it starts afterwards are where it
+/// is.
 ///
 /// # Errors
 /// Hosts are asked for and cannot be had.
-pub fn settle(options: &mut Options, kinds: &[Kind]) -> Result<()> {
+pub fn settle(options: &mut Options, slow_links: bool) -> Result<()> {
     let lab = match options.backend {
         Some(Backend::Process) => None,
-        Some(Backend::Netns) => Some(lab(kinds).context("--backend netns")?),
-        None => match lab(kinds) {
+        Some(Backend::Netns) => Some(lab(slow_links).context("--backend netns")?),
+        None => match lab(slow_links) {
             Ok(lab) => Some(lab),
             Err(why) => {
                 println!(
@@ -53,9 +54,9 @@ pub fn own_mounts() -> Result<()> {
     Ok(())
 }
 
-fn lab(kinds: &[Kind]) -> Result<Lab> {
+fn lab(slow_links: bool) -> Result<Lab> {
     let lab = Lab::build(HOSTS)?;
-    if kinds.iter().any(|kind| [Kind::Delay, Kind::SlowLink].contains(kind)) {
+    if slow_links {
         lab.open_slow_lane()?;
     }
     lab.enter()?;

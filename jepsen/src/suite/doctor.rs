@@ -5,7 +5,7 @@ use std::{path::Path, process::Command};
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    cluster::server_binary,
+    cluster::{Clock, FrozenThreads, server_binary},
     disk::{Fault, FaultyDisk, LoopDisk},
     nemesis::fault::Kind,
     network::lab,
@@ -25,52 +25,81 @@ pub struct Probe {
     pub outcome: Result<String>,
 }
 
+/// Something to try, before it is.
+struct Trial {
+    name: &'static str,
+    backend: Option<Backend>,
+    for_faults: &'static [Kind],
+    run: fn(&Path) -> Result<String>,
+}
+
+const TRIALS: &[Trial] = &[
+    Trial::any("server binary", &[], |_| server()),
+    Trial::netns("hosts, partitions", &[], |_| lab::probe::partition()),
+    Trial::netns("one direction's calls", &[Kind::OneWay, Kind::Aside], |_| lab::probe::one_way()),
+    Trial::netns("lost replies", &[Kind::ReplyLoss], |_| lab::probe::reply_loss()),
+    Trial::netns("slow links", &[Kind::Delay, Kind::SlowLink], |_| lab::probe::slow()),
+    Trial::any("preloaded disk faults", &[Kind::SlowDisk, Kind::SyncError], preload),
+    Trial::any("power loss", &[Kind::PowerAll], power),
+    Trial::any("stopped threads", &[Kind::StallApply], |_| threads()),
+    Trial::any("wrong clocks", &[Kind::ClockJump, Kind::FastClock], clocks),
+];
+
+impl Trial {
+    const fn any(
+        name: &'static str,
+        for_faults: &'static [Kind],
+        run: fn(&Path) -> Result<String>,
+    ) -> Self {
+        Self { name, backend: None, for_faults, run }
+    }
+
+    const fn netns(
+        name: &'static str,
+        for_faults: &'static [Kind],
+        run: fn(&Path) -> Result<String>,
+    ) -> Self {
+        Self { name, backend: Some(Backend::Netns), for_faults, run }
+    }
+}
+
 /// Tries everything.
 ///
 /// # Errors
 /// Not even a folder for trying can be made.
 pub fn probe(store: &Path) -> Result<Vec<Probe>> {
+    tried(store, |_| true)
+}
+
+fn tried(store: &Path, wanted: impl Fn(&Trial) -> bool) -> Result<Vec<Probe>> {
     std::fs::create_dir_all(store).with_context(|| format!("creating {}", store.display()))?;
     let dir = store.join(format!("doctor-{}", std::process::id()));
     std::fs::create_dir_all(&dir)?;
-    let any = |name, for_faults, outcome| Probe { name, backend: None, for_faults, outcome };
-    let netns = |name, for_faults, outcome| Probe {
-        name,
-        backend: Some(Backend::Netns),
-        for_faults,
-        outcome,
+    let probe = |trial: &Trial| Probe {
+        name: trial.name,
+        backend: trial.backend,
+        for_faults: trial.for_faults,
+        outcome: (trial.run)(&dir),
     };
-    let probes = vec![
-        any("server binary", &[], server()),
-        netns("hosts, partitions", &[], lab::probe::partition()),
-        netns("one direction's calls", &[Kind::OneWay], lab::probe::one_way()),
-        netns("lost replies", &[Kind::ReplyLoss], lab::probe::reply_loss()),
-        netns("slow links", &[Kind::Delay, Kind::SlowLink], lab::probe::slow()),
-        any("preloaded disk faults", &[Kind::SlowDisk, Kind::SyncError], preload(&dir)),
-        any("power loss", &[Kind::PowerAll], power(&dir)),
-    ];
+    let probes = TRIALS.iter().filter(|trial| wanted(trial)).map(probe).collect();
     // The next build or the next doctor removes what could not be removed now.
     let _ = std::fs::remove_dir_all(&dir);
     Ok(probes)
 }
 
-/// What is missing for these faults; nothing, if they can all be done.
+/// What is missing for these faults; nothing, if they can all be done. Trying costs a moment: only
+/// what is asked for is tried, and what a backend needs was tried when it was chosen.
 ///
 /// # Errors
 /// As [`probe`].
 pub fn missing(store: &Path, kinds: &[Kind]) -> Result<Vec<String>> {
-    // What a backend needs was tried when it was chosen.
-    let needed = |probe: &Probe| {
-        probe.backend.is_none()
-            && (probe.for_faults.is_empty()
-                || probe.for_faults.iter().any(|kind| kinds.contains(kind)))
-    };
-    // Trying costs a moment: only what is asked for.
-    if kinds.iter().all(|kind| ![Kind::SlowDisk, Kind::SyncError, Kind::PowerAll].contains(kind)) {
-        return Ok(server().err().map(|why| format!("{why:#}")).into_iter().collect());
-    }
-    let probes = probe(store)?.into_iter().filter(needed);
+    let probes = tried(store, |trial| {
+        trial.backend.is_none()
+            && (trial.for_faults.is_empty()
+                || trial.for_faults.iter().any(|kind| kinds.contains(kind)))
+    })?;
     Ok(probes
+        .into_iter()
         .filter_map(|probe| probe.outcome.err().map(|why| format!("{}: {why:#}", probe.name)))
         .collect())
 }
@@ -108,4 +137,36 @@ fn power(dir: &Path) -> Result<String> {
     let left = std::fs::read(&path).unwrap_or_default();
     ensure!(left.is_empty(), "what was not synced survived");
     Ok("what was not synced was gone".to_owned())
+}
+
+fn threads() -> Result<String> {
+    let mut child = Command::new("sleep").arg("60").spawn().context("starting sleep")?;
+    let start = std::time::Instant::now();
+    let frozen = loop {
+        // Before it has become `sleep` it has this program's name.
+        match FrozenThreads::freeze(child.id(), "sleep") {
+            Err(why) if start.elapsed().as_secs() >= 5 => break Err(why),
+            Err(_) => std::thread::yield_now(),
+            frozen => break frozen,
+        }
+    };
+    let standing = frozen.as_ref().map(FrozenThreads::standing).unwrap_or_default();
+    drop(child.kill().and_then(|()| child.wait()));
+    frozen?;
+    ensure!(standing == 1, "a thread was to stand still and did not");
+    Ok("a thread stood still".to_owned())
+}
+
+fn clocks(dir: &Path) -> Result<String> {
+    let clock = Clock::new(dir, "doctor")?;
+    let now = || -> Result<i64> {
+        let mut date = Command::new("date");
+        let output = date.arg("+%s").envs(clock.environment()).output().context("starting date")?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().parse()?)
+    };
+    let before = now()?;
+    clock.set(-3600)?;
+    let back = before - now()?;
+    ensure!((3500..=3600).contains(&back), "put back by an hour, the clock went back {back} s");
+    Ok("a clock was put back by an hour".to_owned())
 }

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::{
     options::Options,
     results::{self, Results},
+    scenarios::Scenario,
     store,
     timeline::{self, FaultMark, Mark, NodeSample, Timeline},
 };
@@ -37,6 +38,10 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(200);
 
 /// Between two looks at a fault that is done bit by bit.
 const GO_ON_EVERY: Duration = Duration::from_millis(50);
+
+/// Of a record, where logs are to be purged within seconds: whole files of a log go, and those have
+/// 16 MiB at least.
+const BYTES_TO_PURGE: usize = 32 * 1024;
 
 /// A stored run and its verdict.
 #[derive(Debug)]
@@ -138,6 +143,9 @@ pub fn schedule(options: &Options, seed: u64) -> Result<Schedule> {
         return serde_json::from_slice(&bytes)
             .with_context(|| format!("{} is no schedule", path.display()));
     }
+    if let Some(name) = &options.scenario {
+        return Scenario::named(name)?.schedule();
+    }
     Ok(Schedule::draw(
         &Seed::new(seed),
         &Plan {
@@ -159,6 +167,11 @@ fn settings(options: &Options, schedule: &Schedule) -> Settings {
         },
         faulty_disks: any(&[Kind::SlowDisk, Kind::SyncError]),
         power: any(&[Kind::PowerAll]),
+        clocks: any(&[Kind::ClockJump, Kind::FastClock]),
+        sections: match any(&[Kind::FallBehind]) {
+            true => Settings::default().sections.replacen("[log]\n", "[log]\nretain_mb = 16\n", 1),
+            false => Settings::default().sections,
+        },
         ..Settings::default()
     }
 }
@@ -186,7 +199,13 @@ async fn drive(
     }
     let leader = cluster.wait_leader().await?;
     recorder.fault(format!("n{} leads term {}", leader.node, leader.term));
-    let mix = options.workload.mix(options.concurrency as usize, options.rate);
+    let mut mix = options.workload.mix(options.concurrency as usize, options.rate);
+    if schedule.kinds().contains(&Kind::FallBehind) {
+        mix.record_bytes = BYTES_TO_PURGE;
+    }
+    let pauses = schedule.windows.iter().filter(|window| window.fault.kind() == Kind::Pause);
+    let longest = pauses.map(|window| Duration::from_millis(window.for_ms)).max();
+    mix.patience = longest.filter(|pause| *pause > mix.deadline).map(|pause| pause + mix.deadline);
     let seed = Seed::new(seed);
     let load = workload::Workload::start(&cluster.client_urls(), recorder, &seed, &mix).await?;
     let from = recorder.moment();
@@ -238,6 +257,7 @@ async fn faults(
             tokio::time::sleep(left.min(GO_ON_EVERY)).await;
         }
         let (hit, hit_leader) = (ongoing.hit.clone(), ongoing.hit_leader);
+        let (apart, healing) = (ongoing.apart.clone(), Some(recorder.moment()));
         let effect = ongoing.end(cluster).await.with_context(|| format!("healing {what}"))?;
         recorder.fault(format!("healed {} ({})", window.fault.kind(), effect.what));
         timeline.add(&Mark::Fault(FaultMark {
@@ -247,6 +267,8 @@ async fn faults(
             to: recorder.moment(),
             hit,
             hit_leader,
+            healing,
+            apart,
             count: effect.count,
             effect: effect.what,
         }))?;

@@ -115,6 +115,10 @@ pub struct Options {
     /// Faults from a file (schedule.json of a stored run) instead of drawn ones.
     #[arg(long)]
     pub schedule: Option<PathBuf>,
+    /// What a named run does (`jepsen list`) instead of drawn faults.
+    #[arg(long, conflicts_with = "schedule")]
+    #[serde(default)]
+    pub scenario: Option<String>,
     /// Runs, each with the next seed.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub test_count: u64,
@@ -139,11 +143,14 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The kinds of faults asked for.
+    /// The kinds of faults asked for; none, if what is done is fixed.
     ///
     /// # Errors
     /// A sentence that names the one there is not.
     pub fn kinds(&self) -> Result<Vec<Kind>, String> {
+        if self.scenario.is_some() || self.schedule.is_some() {
+            return Ok(Vec::new());
+        }
         let names = self.nemesis.split(',').map(str::trim).filter(|name| !name.is_empty());
         let mut kinds = names
             .filter(|name| *name != "none")
@@ -162,6 +169,7 @@ impl Options {
         let kinds: Vec<_> = self.kinds()?.iter().map(|kind| kind.name()).collect();
         let workload = self.workload.to_possible_value().expect("no workload is hidden");
         let faults = match &self.schedule {
+            _ if self.scenario.is_some() => self.scenario.clone().unwrap_or_default(),
             Some(_) => "schedule".to_owned(),
             None if kinds.is_empty() => "none".to_owned(),
             None if kinds.len() > 4 => format!("{}-faults", kinds.len()),

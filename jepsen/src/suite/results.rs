@@ -11,7 +11,10 @@ use quorate_jepsen_core::{
 };
 use serde::Serialize;
 
-use super::timeline::{FaultMark, Mark};
+use super::{
+    sides::{self, Sides},
+    timeline::{FaultMark, Mark},
+};
 use crate::nemesis::fault::Kind;
 
 /// Operations shown on either side of a counterexample.
@@ -55,6 +58,8 @@ pub struct Coverage {
     pub resumed_ms: Vec<Option<u64>>,
     /// The longest time without an acknowledged append, milliseconds.
     pub longest_gap_ms: u64,
+    /// What nodes said that were cut off from the majority.
+    pub sides: Sides,
 }
 
 /// All of it.
@@ -75,7 +80,8 @@ impl Results {
     #[must_use]
     pub fn of(history: &History, marks: &[Mark], recovery_limit_ms: u64) -> Self {
         let report = check(history);
-        let coverage = coverage(history, marks);
+        let (sides, wrong) = sides::look(history, marks);
+        let coverage = Coverage { sides, ..coverage(history, marks) };
         let mut failures: Vec<String> = marks
             .iter()
             .filter_map(|mark| match mark {
@@ -94,7 +100,11 @@ impl Results {
                     .push(format!("after fault {number} was healed, no append was acknowledged")),
             }
         }
-        let gaps = gaps(&coverage, marks);
+        failures.extend(wrong);
+        let mut gaps = gaps(&coverage, marks);
+        if coverage.faults.contains_key(&Kind::Aside) && !sides::seen(&history.asked, &sides) {
+            gaps.push("too few reads were sent to nodes that were cut off".to_owned());
+        }
         Self { report, failures, coverage, gaps }
     }
 
@@ -323,6 +333,15 @@ impl fmt::Display for Results {
             c.longest_gap_ms,
             resumed.map_or("-".to_owned(), u64::to_string)
         )?;
+        if c.sides != Sides::default() {
+            let s = &c.sides;
+            writeln!(
+                f,
+                "nodes cut off from the majority were sent {} linearizable reads, and {} bounded \
+                 ones, of which they answered {} from what they had proven before",
+                s.linearizable, s.bounded, s.bounded_answered
+            )?;
+        }
         write!(f, "{}", self.report)?;
         for failure in &self.failures {
             writeln!(f, "  failed: {failure}")?;

@@ -62,6 +62,12 @@ pub struct FaultMark {
     pub hit: Vec<Node>,
     /// Whether the leader of the moment was among them.
     pub hit_leader: bool,
+    /// When healing began: what was answered before was answered under it.
+    #[serde(default)]
+    pub healing: Option<Moment>,
+    /// Nodes that could prove nothing meanwhile.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub apart: Vec<Node>,
     /// How much of it was seen to happen; 0: it was not really there.
     pub count: u64,
     /// In words.
