@@ -56,9 +56,12 @@ static uint32_t on(int fd, int word) {
 
 static void stall(int fd) {
     uint32_t ms = on(fd, STALL_MS);
-    if (ms) {
-        struct timespec time = {ms / 1000, (long)(ms % 1000) * 1000000};
+    /* In slices, because healing ends it. */
+    while (ms && control[STALL_MS]) {
+        uint32_t slice = ms < 20 ? ms : 20;
+        struct timespec time = {0, (long)slice * 1000000};
         nanosleep(&time, NULL);
+        ms -= slice;
     }
 }
 

@@ -2,12 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use quorate_jepsen_core::ids::Node;
 
-use super::fault::{Fault, Target};
+use super::{
+    effect::Effect,
+    fault::{Fault, Target},
+    links,
+};
 use crate::{
-    cluster::{Cluster, FrozenThreads, KILLED, PATIENCE, until},
+    cluster::{Cluster, FrozenThreads},
     disk,
     network::{Caller, Condition, Gate},
 };
@@ -15,36 +19,28 @@ use crate::{
 /// A fault that is on.
 #[derive(Debug)]
 pub struct Ongoing {
-    fault: Fault,
+    pub(super) fault: Fault,
     /// Whom it hit, for people and for coverage.
     pub hit: Vec<Node>,
     /// Whether the leader of the moment was among them.
     pub hit_leader: bool,
-    links: Vec<(Caller, Node)>,
-    before: u64,
-    down: Vec<Node>,
+    pub(super) links: Vec<(Caller, Node)>,
+    pub(super) before: u64,
+    pub(super) down: Vec<Node>,
     repeated: Option<Instant>,
     /// Nodes that can prove nothing while it lasts.
     pub apart: Vec<Node>,
-    frozen: Vec<FrozenThreads>,
+    pub(super) frozen: Vec<FrozenThreads>,
+    damaged: Vec<disk::Found>,
     /// Where the log of a node ended that was sent to fall behind.
-    log_end: u64,
-}
-
-/// What a fault came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Effect {
-    /// How much of it was seen to happen, in units of its kind; 0: it was not really there.
-    pub count: u64,
-    /// In words.
-    pub what: String,
+    pub(super) log_end: u64,
 }
 
 /// Between two hand-overs.
 const TRANSFER_EVERY: Duration = Duration::from_millis(700);
 
 /// A node may take so long to stop by itself.
-const STOP_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const STOP_WITHIN: Duration = Duration::from_secs(30);
 
 impl Ongoing {
     /// Installs a fault.
@@ -62,6 +58,9 @@ impl Ongoing {
             | Fault::ClockJump { target, .. }
             | Fault::FastClock { target, .. }
             | Fault::SlowDisk { target, .. }
+            | Fault::StallDisk { target }
+            | Fault::DiskFull { target }
+            | Fault::BitFlip { target }
             | Fault::SyncError { target } => target.resolve(&nodes, leader),
             Fault::FallBehind { follower } => Target::Follower(*follower).resolve(&nodes, leader),
             Fault::Partition { .. } | Fault::Transfer => vec![leader],
@@ -69,7 +68,7 @@ impl Ongoing {
         };
         let hit_leader = hit.contains(&leader);
         let mut ongoing = Self {
-            links: links(&fault, cluster, &hit, leader)?,
+            links: links::of(&fault, cluster, &hit, leader)?,
             hit,
             hit_leader,
             before: 0,
@@ -80,6 +79,7 @@ impl Ongoing {
                 _ => Vec::new(),
             },
             frozen: Vec::new(),
+            damaged: Vec::new(),
             log_end: 0,
             fault,
         };
@@ -153,9 +153,31 @@ impl Ongoing {
                     cluster.disk(*node)?.set(disk::Fault::Stall(*stall_ms))?;
                 }
             }
+            Fault::StallDisk { .. } => {
+                for node in &self.hit {
+                    cluster.disk(*node)?.set(disk::Fault::Stall(u32::MAX))?;
+                }
+            }
+            Fault::DiskFull { .. } => {
+                for node in &self.hit {
+                    cluster.disk(*node)?.set(disk::Fault::WriteError(libc::ENOSPC))?;
+                }
+            }
             Fault::SyncError { .. } => {
                 for node in &self.hit {
                     cluster.disk(*node)?.set(disk::Fault::SyncError(libc::EIO))?;
+                }
+            }
+            Fault::BitFlip { .. } => {
+                cluster.kill(&self.hit).await?;
+                for node in self.hit.clone() {
+                    let mut batches = disk::batches(&cluster.log_dir(node))?;
+                    let middle = batches.len() / 2;
+                    ensure!(middle > 0, "the log of n{node} is too short to be damaged");
+                    let batch = batches.swap_remove(middle);
+                    disk::damage(&batch)?;
+                    self.damaged.push(batch);
+                    cluster.start_node(node)?;
                 }
             }
             Fault::RollingRestart | Fault::Transfer | Fault::Snapshot => {}
@@ -252,11 +274,16 @@ impl Ongoing {
                 }
             }
             Fault::PowerAll => cluster.restore_power(&self.hit)?,
-            Fault::SlowDisk { .. } | Fault::SyncError { .. } => {
+            Fault::SlowDisk { .. }
+            | Fault::StallDisk { .. }
+            | Fault::DiskFull { .. }
+            | Fault::SyncError { .. } => {
                 for node in &self.hit {
                     cluster.disk(*node)?.heal()?;
                 }
             }
+            // The same again puts it right.
+            Fault::BitFlip { .. } => self.damaged.iter().try_for_each(disk::damage)?,
             _ => {}
         }
         for node in std::mem::take(&mut self.down) {
@@ -265,85 +292,8 @@ impl Ongoing {
         Ok(effect)
     }
 
-    async fn effect(&mut self, cluster: &mut Cluster) -> Result<Effect> {
-        let (count, what) = match &self.fault {
-            Fault::Kill { .. } | Fault::KillAll | Fault::PowerAll => {
-                (self.down.len() as u64, "processes killed")
-            }
-            Fault::Pause { .. } => {
-                let stopped = self.hit.iter().map(|node| cluster.is_stopped(*node));
-                let stopped = stopped.collect::<Result<Vec<_>>>()?;
-                (stopped.iter().filter(|stopped| **stopped).count() as u64, "processes stopped")
-            }
-            Fault::StallApply { .. } => {
-                let standing = self.frozen.iter().map(FrozenThreads::standing).sum::<usize>();
-                (standing as u64, "threads stood still")
-            }
-            Fault::ClockJump { .. } | Fault::FastClock { .. } => {
-                let mut wrong = 0;
-                for node in &self.hit {
-                    let pid = cluster.pid(*node)?;
-                    wrong += u64::from(cluster.clock(*node)?.governs(pid)?);
-                }
-                (wrong, "nodes had wrong clocks")
-            }
-            Fault::FallBehind { .. } => {
-                let mut installed = 0;
-                for node in self.hit.iter().filter(|node| !self.down.contains(node)) {
-                    installed += u64::from(skipped(cluster, *node, self.log_end).await);
-                }
-                (installed, "snapshots installed")
-            }
-            Fault::SyncError { .. } => {
-                for node in &self.hit {
-                    let status = cluster.wait_exit(*node, PATIENCE).await?;
-                    if KILLED(status) || status.success() {
-                        bail!("n{node} met failing syncs and ended by {status}");
-                    }
-                    self.down.push(*node);
-                }
-                (self.down.len() as u64, "processes stopped themselves")
-            }
-            Fault::Transfer => (self.before, "hand-overs"),
-            Fault::RollingRestart => (self.before, "restarts"),
-            Fault::Snapshot => (self.before, "snapshots"),
-            fault => {
-                let what = match fault {
-                    Fault::Partition { .. } => "calls held or reset",
-                    Fault::ReplyLoss { .. } => "replies held",
-                    Fault::SlowDisk { .. } => "slow writes and syncs",
-                    _ => "chunks delayed",
-                };
-                (self.measure(cluster)?.saturating_sub(self.before), what)
-            }
-        };
-        Ok(Effect { count, what: format!("{count} {what}") })
-    }
-
     fn set_links(&self, cluster: &Cluster, condition: &Condition) -> Result<()> {
         cluster.network()?.set(&self.links, condition)
-    }
-
-    /// What links and disks have counted so far, of what this fault does.
-    fn measure(&self, cluster: &Cluster) -> Result<u64> {
-        let mut sum = 0;
-        let traffic = match self.links.as_slice() {
-            [] => Vec::new(),
-            links => cluster.network()?.traffic(links)?,
-        };
-        for traffic in traffic {
-            sum += match &self.fault {
-                Fault::Partition { .. } => traffic.held_calls + traffic.reset,
-                Fault::ReplyLoss { .. } => traffic.held_replies,
-                _ => traffic.delayed,
-            };
-        }
-        if let Fault::SlowDisk { .. } = &self.fault {
-            for node in &self.hit {
-                sum += u64::from(cluster.disk(*node)?.done()?);
-            }
-        }
-        Ok(sum)
     }
 }
 
@@ -365,58 +315,4 @@ async fn restart(cluster: &mut Cluster, node: Node, percent: u32) -> Result<()> 
 async fn last_log_index(cluster: &Cluster, node: Node) -> Result<u64> {
     let status = cluster.api(node)?.status().await?;
     Ok(status.groups.first().context("a node without a group")?.last_log_index)
-}
-
-/// Whether a node got to where its log begins behind what it had: only by a snapshot.
-async fn skipped(cluster: &Cluster, node: Node, log_end: u64) -> bool {
-    let look = || async move {
-        let status = cluster.api(node)?.status().await?;
-        let group = status.groups.first().context("a node without a group")?;
-        ensure!(group.purged_index > log_end, "its log goes back to {}", group.purged_index);
-        Ok(())
-    };
-    until("a snapshot to be installed", STOP_WITHIN, look).await.is_ok()
-}
-
-/// The links a fault changes.
-fn links(
-    fault: &Fault,
-    cluster: &Cluster,
-    hit: &[Node],
-    leader: Node,
-) -> Result<Vec<(Caller, Node)>> {
-    let nodes = cluster.nodes();
-    Ok(match fault {
-        Fault::Partition { shape, .. } => {
-            let cut = shape.cut(&nodes, leader);
-            cut.into_iter().map(|(from, to)| (Caller::Node(from), to)).collect()
-        }
-        Fault::ReplyLoss { clients, .. } => {
-            let network = cluster.network().context("reply-loss")?;
-            let mut links = Vec::new();
-            for node in hit {
-                let callers = network.callers_of(*node).into_iter();
-                let meant = callers.filter(|caller| (*caller == Caller::Clients) == *clients);
-                links.extend(meant.map(|caller| (caller, *node)));
-            }
-            links
-        }
-        Fault::Pause { delay_ms: 1.., .. } => {
-            let all = nodes.iter().flat_map(|from| nodes.iter().map(move |to| (*from, *to)));
-            all.filter(|(from, to)| from != to && (hit.contains(from) || hit.contains(to)))
-                .map(|(from, to)| (Caller::Node(from), to))
-                .collect()
-        }
-        Fault::Delay { .. } | Fault::SlowLink { .. } => {
-            let network = cluster.network()?;
-            let mut links = Vec::new();
-            for node in nodes {
-                let callers = network.callers_of(node).into_iter();
-                let meant = callers.filter(|caller| *caller != Caller::Clients);
-                links.extend(meant.map(|caller| (caller, node)));
-            }
-            links
-        }
-        _ => Vec::new(),
-    })
 }

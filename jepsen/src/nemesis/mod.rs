@@ -1,5 +1,9 @@
-//! Faults: as data ([`fault`]), in time ([`schedule`]), and done to a cluster ([`inject`]).
+//! Faults: as data ([`fault`]), in time ([`schedule`]), and done to a cluster ([`inject`],
+//! with `links` for those of the network, and [`effect`] for what came of it).
 
+pub mod effect;
 pub mod fault;
 pub mod inject;
+mod links;
 pub mod schedule;
+pub mod shape;

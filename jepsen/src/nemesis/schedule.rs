@@ -3,7 +3,10 @@
 use quorate_jepsen_core::seed::Seed;
 use serde::{Deserialize, Serialize};
 
-use super::fault::{Fault, Kind, Shape, Target};
+use super::{
+    fault::{Fault, Kind, Target},
+    shape::Shape,
+};
 use crate::network::Gate;
 
 /// A fault and its time.
@@ -94,6 +97,7 @@ fn fault(kind: Kind, turn: usize, seed: &mut Seed) -> Fault {
         0 => Target::Leader,
         _ => *seed.pick(&[Target::Follower(some), Target::Minority(some)]),
     };
+    let one = if turn.is_multiple_of(2) { Target::Leader } else { Target::Follower(some) };
     match kind {
         Kind::Partition => {
             let shapes = [Shape::LeaderAlone, Shape::Halves, Shape::Bridge, Shape::MajoritiesRing];
@@ -133,10 +137,11 @@ fn fault(kind: Kind, turn: usize, seed: &mut Seed) -> Fault {
         Kind::RollingRestart => Fault::RollingRestart,
         Kind::Transfer => Fault::Transfer,
         Kind::SlowDisk => Fault::SlowDisk { target, stall_ms: *seed.pick(&[5, 50, 300]) },
-        Kind::SyncError => Fault::SyncError {
-            // Only as many as may fail: the rest must go on.
-            target: if turn.is_multiple_of(2) { Target::Leader } else { Target::Follower(some) },
-        },
+        // Only as many as may fail: the rest must go on.
+        Kind::StallDisk => Fault::StallDisk { target },
+        Kind::DiskFull => Fault::DiskFull { target: one },
+        Kind::BitFlip => Fault::BitFlip { target: one },
+        Kind::SyncError => Fault::SyncError { target: one },
         Kind::Snapshot => Fault::Snapshot,
     }
 }

@@ -39,7 +39,7 @@ const TRIALS: &[Trial] = &[
     Trial::netns("one direction's calls", &[Kind::OneWay, Kind::Aside], |_| lab::probe::one_way()),
     Trial::netns("lost replies", &[Kind::ReplyLoss], |_| lab::probe::reply_loss()),
     Trial::netns("slow links", &[Kind::Delay, Kind::SlowLink], |_| lab::probe::slow()),
-    Trial::any("preloaded disk faults", &[Kind::SlowDisk, Kind::SyncError], preload),
+    Trial::any("preloaded disk faults", Kind::BY_PRELOAD, preload),
     Trial::any("power loss", &[Kind::PowerAll], power),
     Trial::any("stopped threads", &[Kind::StallApply], |_| threads()),
     Trial::any("wrong clocks", &[Kind::ClockJump, Kind::FastClock], clocks),

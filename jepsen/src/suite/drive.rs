@@ -165,7 +165,7 @@ fn settings(options: &Options, schedule: &Schedule) -> Settings {
             Some(lab) => Between::Lab(lab.clone()),
             None => Between::Proxies,
         },
-        faulty_disks: any(&[Kind::SlowDisk, Kind::SyncError]),
+        faulty_disks: any(Kind::BY_PRELOAD),
         power: any(&[Kind::PowerAll]),
         clocks: any(&[Kind::ClockJump, Kind::FastClock]),
         sections: match any(&[Kind::FallBehind]) {
