@@ -10,6 +10,7 @@ use crate::{
     many,
     run::{Outcome, Plan},
     schedule::Theme,
+    settle,
 };
 
 /// A planted fault.
@@ -55,6 +56,13 @@ pub const ALL: &[Mutant] = &[
         breaks: "P6, P10",
         theme: Theme::Time,
         caught_as: &["stale-read", "position-backwards", "stale-beyond-bound"],
+    },
+    Mutant {
+        // Who lacks what was purged never catches up.
+        name: "snapshots_never_arrive",
+        breaks: "P15",
+        theme: Theme::Snapshot,
+        caught_as: &[settle::NO_PROGRESS],
     },
     Mutant {
         name: "leader_restore",

@@ -384,6 +384,9 @@ impl PeerTransport for SimTransport {
     ) -> Result<BoxStream<'static, Result<pb::SnapshotReplyFrame, TransportError>>, TransportError>
     {
         let (me, to) = (self.me, to.node_id);
+        if planted::is("snapshots_never_arrive") {
+            return Err(broken());
+        }
         let (opened, receiver) = oneshot::channel();
         let transfer = open_snapshot(me, to, opened);
         within(timeout, receiver).await?;
