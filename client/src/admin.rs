@@ -4,8 +4,8 @@
 use quorate_proto::admin::v1 as wire;
 
 pub use quorate_proto::admin::v1::{
-    BatchDigest, DigestAtResponse, DiskStatus, GroupStatus, LogDigest, MarkDigestResponse,
-    ReplicaProgress, StatusResponse,
+    BatchDigest, DigestAtResponse, DiskStatus, GroupStatus, LogDigest, MarkDigestResponse, Member,
+    Members, ReplicaProgress, StatusResponse,
 };
 
 use crate::{
@@ -65,6 +65,53 @@ impl Admin {
         let request = wire::TransferLeaderRequest { group, to: to.unwrap_or(0) };
         let answer = ask!(self.transfer_leader(request))?;
         Ok(answer.leader.and_then(Leader::from_wire))
+    }
+
+    /// Takes a new node into `group` as a learner, through the node, which must lead the group.
+    /// Returns the members. Asking for a learner that is there does nothing.
+    ///
+    /// # Errors
+    /// [`NotLeader`](crate::ErrorKind::NotLeader); [`Invalid`](crate::ErrorKind::Invalid) if the id
+    /// or an address belongs to another member.
+    pub async fn add_learner(
+        &self,
+        group: u32,
+        node: u64,
+        peer: &str,
+        client: &str,
+    ) -> Result<Members> {
+        let request = wire::AddLearnerRequest {
+            group,
+            node_id: node,
+            peer_address: peer.to_owned(),
+            client_address: client.to_owned(),
+        };
+        Ok(ask!(self.add_learner(request))?.members.unwrap_or_default())
+    }
+
+    /// Gives learners a vote and takes members out of `group`, in one change, through the node,
+    /// which must lead the group; with `if_log_index` only if the members are still those of that
+    /// [`Members::log_index`]. Returns the members. Asking for what is so already does nothing.
+    ///
+    /// # Errors
+    /// [`NotLeader`](crate::ErrorKind::NotLeader); [`Invalid`](crate::ErrorKind::Invalid) with the
+    /// reason if the group could stand still afterwards, or the members are others by now;
+    /// [`Unavailable`](crate::ErrorKind::Unavailable) with unknown effect when the leadership is
+    /// lost half-way: asking again then completes the change.
+    pub async fn change_members(
+        &self,
+        group: u32,
+        promote: &[u64],
+        remove: &[u64],
+        if_log_index: Option<u64>,
+    ) -> Result<Members> {
+        let request = wire::ChangeMembersRequest {
+            group,
+            promote: promote.to_vec(),
+            remove: remove.to_vec(),
+            if_log_index,
+        };
+        Ok(ask!(self.change_members(request))?.members.unwrap_or_default())
     }
 
     /// Builds a snapshot of `group` on the node now. Returns its log index.

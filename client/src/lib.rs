@@ -108,7 +108,7 @@ mod transport;
 
 pub use admin::{
     Admin, BatchDigest, DigestAtResponse, DiskStatus, GroupStatus, LogDigest, MarkDigestResponse,
-    ReplicaProgress, StatusResponse,
+    Member, Members, ReplicaProgress, StatusResponse,
 };
 pub use append::{AppendOptions, AppendPart, Appended, IntoBatch};
 pub use batch::{

@@ -152,6 +152,8 @@ transport! {
         append_multi(log_service, wire::AppendMultiRequest) -> wire::AppendMultiResponse, write: true;
         status(admin_service, admin::StatusRequest) -> admin::StatusResponse, write: false;
         transfer_leader(admin_service, admin::TransferLeaderRequest) -> admin::TransferLeaderResponse, write: true;
+        add_learner(admin_service, admin::AddLearnerRequest) -> admin::MembersResponse, write: true;
+        change_members(admin_service, admin::ChangeMembersRequest) -> admin::MembersResponse, write: true;
         trigger_snapshot(admin_service, admin::TriggerSnapshotRequest) -> admin::TriggerSnapshotResponse, write: true;
         mark_digest(admin_service, admin::MarkDigestRequest) -> admin::MarkDigestResponse, write: true;
         digest_at(admin_service, admin::DigestAtRequest) -> admin::DigestAtResponse, write: false;

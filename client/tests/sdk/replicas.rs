@@ -393,6 +393,8 @@ impl Transport for Replicas {
         append_multi(wire::AppendMultiRequest) -> wire::AppendMultiResponse;
         status(admin::StatusRequest) -> admin::StatusResponse;
         transfer_leader(admin::TransferLeaderRequest) -> admin::TransferLeaderResponse;
+        add_learner(admin::AddLearnerRequest) -> admin::MembersResponse;
+        change_members(admin::ChangeMembersRequest) -> admin::MembersResponse;
         trigger_snapshot(admin::TriggerSnapshotRequest) -> admin::TriggerSnapshotResponse;
         mark_digest(admin::MarkDigestRequest) -> admin::MarkDigestResponse;
         digest_at(admin::DigestAtRequest) -> admin::DigestAtResponse;

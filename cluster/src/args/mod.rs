@@ -4,6 +4,7 @@ mod append;
 mod bench;
 mod config;
 mod logs;
+mod member;
 mod operate;
 mod read;
 
@@ -16,6 +17,7 @@ pub use self::{
     bench::{AppendMode, BenchArgs, BenchCommand, CompareArgs, Keys, Load},
     config::{ConfigArgs, ConfigCommand, LocalArgs},
     logs::{LogArgs, LogCommand},
+    member::{AddArgs, LeadArgs, ListArgs, MemberArgs, MemberCommand, RemoveArgs, ReplaceArgs},
     operate::{FenceArgs, StatusArgs, VerifyArgs},
     read::{Consistency, ReadArgs, Show, Start, TailArgs},
 };
@@ -109,6 +111,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Check that all replicas hold the same, and name the first difference if not
     Verify(VerifyArgs),
+    /// List, add, remove and replace the nodes of the cluster; move leaderships
+    Member(MemberArgs),
     /// Measure throughput and latency
     Bench(BenchArgs),
     /// Write configuration files

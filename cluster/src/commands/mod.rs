@@ -5,6 +5,7 @@ pub mod bench;
 pub mod config;
 pub mod fence;
 pub mod logs;
+pub mod member;
 mod nodes;
 pub mod read;
 pub mod status;
@@ -64,6 +65,7 @@ async fn route(command: Command, global: &Global, output: Output) -> Result<Exit
         Command::Fence(args) => fence::run(&args, global, output).await?,
         Command::Status(args) => return status::run(&args, global, output).await,
         Command::Verify(args) => return verify::run(&args, global, output).await,
+        Command::Member(args) => member::run(&args.command, global, output).await?,
         Command::Bench(args) => bench::run(&args, global, output).await?,
         Command::Config(_) | Command::Completions { .. } => {
             unreachable!("these need no node and were done by run()")

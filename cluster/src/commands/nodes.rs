@@ -11,16 +11,16 @@ pub struct NodeAnswer {
     pub status: Result<StatusResponse, Error>,
 }
 
-/// The status of every node that is known: the endpoints given, and leaders that those name.
+/// The status of every node that is known: the endpoints given, and the members that those name.
 /// In the order of node ids, then those that don't answer.
 pub async fn ask_all(client: &Client) -> Vec<NodeAnswer> {
     let given = client.endpoints();
     let mut answers = ask(client, &given).await;
-    // Somebody who gives one endpoint wants to see the cluster; leaders are what nodes name.
+    // Somebody who gives one endpoint wants to see the cluster.
     let named = answers.iter().filter_map(|a| a.status.as_ref().ok()).flat_map(|s| &s.groups);
-    let named = named.filter_map(|g| g.leader.as_ref());
+    let named = named.filter_map(|g| g.members.as_ref()).flat_map(|members| &members.nodes);
     let mut more: Vec<Endpoint> =
-        named.filter_map(|leader| Endpoint::new(&leader.address).ok()).collect();
+        named.filter_map(|member| Endpoint::new(&member.client_address).ok()).collect();
     more.sort();
     more.dedup();
     let known = |e: &Endpoint| {

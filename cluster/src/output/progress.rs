@@ -29,6 +29,24 @@ impl Progress {
         Self(bar)
     }
 
+    /// A bar for `total` of something that is not bytes, `what`; as [`Self::bytes`] otherwise.
+    #[must_use]
+    pub fn counting(output: Output, what: &str) -> Self {
+        if output.is_json() || !std::io::stderr().is_terminal() {
+            return Self(ProgressBar::hidden());
+        }
+        let template = format!("{{bar:32}} {{percent:>3}}%  {{human_pos}} of {{human_len}} {what}");
+        let bar = ProgressBar::new(0).with_style(style(&template));
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self(bar)
+    }
+
+    /// How much of how much is done; the total may grow meanwhile.
+    pub fn reached(&self, position: u64, total: u64) {
+        self.0.set_length(total);
+        self.0.set_position(position);
+    }
+
     /// Bytes and records that are acknowledged by now.
     pub fn at(&self, bytes: u64, records: u64) {
         if self.0.is_hidden() {

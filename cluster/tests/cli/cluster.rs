@@ -30,8 +30,9 @@ impl Cluster {
     /// Three nodes, one of which leads.
     pub fn start() -> Self {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
-        // `config local` puts the other two ports of a node 100 and 200 above.
-        let base_port = ports::free(203).expect("free ports");
+        // `config local` puts the other two ports of a node 100 and 200 above; two more nodes may
+        // come later.
+        let base_port = ports::free(205).expect("free ports");
         let endpoints = format!("{base_port},{},{}", base_port + 1, base_port + 2);
         let mut cluster = Self { dir, endpoints, nodes: vec![None, None, None], base_port };
         let folder = cluster.dir.path().display().to_string();
@@ -52,6 +53,31 @@ impl Cluster {
         cluster
     }
 
+    /// Configures one more node, in a folder of its own, whose list has all nodes so far and itself.
+    pub fn prepare_node(&mut self, node: usize) {
+        let first = std::fs::read_to_string(self.config(1)).expect("config local wrote it");
+        let id = first.split("cluster_id = \"").nth(1).and_then(|rest| rest.split('"').next());
+        let folder = self.path(&format!("more{node}"));
+        let (nodes, port) = (node.to_string(), self.base_port.to_string());
+        self.ok(&[
+            "config",
+            "local",
+            "--nodes",
+            &nodes,
+            "--dir",
+            folder.to_str().expect("UTF-8"),
+            "--base-port",
+            &port,
+            "--cluster-id",
+            id.expect("it is in the file"),
+        ]);
+        let text = std::fs::read_to_string(folder.join(format!("node{node}.toml")));
+        let text = text.expect("config local wrote it") + SMALL;
+        std::fs::write(self.config(node), text).expect("a file");
+        self.nodes.resize_with(self.nodes.len().max(node), || None);
+        self.endpoints += &format!(",{}", self.address(node));
+    }
+
     fn config(&self, node: usize) -> PathBuf {
         self.dir.path().join(format!("node{node}.toml"))
     }
@@ -64,6 +90,11 @@ impl Cluster {
     /// A node's address for clients.
     pub fn address(&self, node: usize) -> String {
         format!("127.0.0.1:{}", self.base_port + node as u16 - 1)
+    }
+
+    /// A node's address for its peers.
+    pub fn peer_address(&self, node: usize) -> String {
+        format!("127.0.0.1:{}", self.base_port + node as u16 - 1 + 100)
     }
 
     /// Starts a node.
@@ -99,11 +130,20 @@ impl Cluster {
 
     /// The command line, about to run against this cluster.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
-        without_settings(&mut command);
-        command.args(args).env("QUORATE_ENDPOINTS", &self.endpoints);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
+        program(&self.endpoints, args)
+    }
+
+    /// The node that leads, as the nodes say that answer.
+    pub fn leader_of_all(&self) -> u64 {
+        let mut found = None;
+        self.wait("a leader", |c| {
+            let document = c.json(&["member", "list"]);
+            let rows = document["members"].as_array().into_iter().flatten();
+            let mut leaders = rows.filter(|row| row["leader"] == true);
+            found = leaders.next().and_then(|row| row["node"].as_u64());
+            found.is_some()
+        });
+        found.expect("waited for")
     }
 
     /// A script, about to run against this cluster.
@@ -181,6 +221,15 @@ impl Cluster {
         });
         words.collect()
     }
+}
+
+/// The command line, about to run.
+pub fn program(endpoints: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
+    without_settings(&mut command);
+    command.args(args).env("QUORATE_ENDPOINTS", endpoints);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
 }
 
 /// A child that must not outlive a test that fails.

@@ -6,5 +6,6 @@ mod cluster;
 mod commands;
 mod endings;
 mod examples;
+mod member;
 mod scripts;
 mod terminal;

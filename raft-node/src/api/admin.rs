@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use quorate_proto::{
     admin::v1::{
-        BatchDigest, BatchDigestsRequest, BatchDigestsResponse, DigestAtRequest, DigestAtResponse,
-        DiskStatus, ForwardStatus, GroupStatus, LogDigest, MarkDigestRequest, MarkDigestResponse,
-        ReadCount, ReplicaProgress, StatusRequest, StatusResponse, TransferLeaderRequest,
+        AddLearnerRequest, BatchDigest, BatchDigestsRequest, BatchDigestsResponse,
+        ChangeMembersRequest, DigestAtRequest, DigestAtResponse, DiskStatus, ForwardStatus,
+        GroupStatus, LogDigest, MarkDigestRequest, MarkDigestResponse, MembersResponse, ReadCount,
+        ReplicaProgress, StatusRequest, StatusResponse, TransferLeaderRequest,
         TransferLeaderResponse, TriggerSnapshotRequest, TriggerSnapshotResponse,
         admin_service_server::AdminService,
     },
@@ -24,7 +25,7 @@ use tonic::{Request, Response, Status};
 use super::{
     context::{Context, Deadline},
     errors::{self, ApiError},
-    read,
+    members, read,
 };
 use crate::{log_store::LogStore, raft::group::Role, read::forward::MAX_FORWARDED, runtime};
 
@@ -65,7 +66,7 @@ pub struct Admin {
 }
 
 impl Admin {
-    fn group(&self, number: u32) -> Result<GroupId, ApiError> {
+    pub(super) fn group(&self, number: u32) -> Result<GroupId, ApiError> {
         if (number as usize) < self.context.groups.len() {
             return Ok(GroupId(number));
         }
@@ -106,6 +107,7 @@ impl Admin {
             age_ms: reader.freshener().age(id, applied).map(errors::age_ms),
             worst_age_ms: reader.freshener().worst_age(id).map(errors::age_ms),
             probe_us: reader.freshener().round_trip(id).map(|rtt| rtt.as_micros() as u64),
+            members: Some(members::wire(group.members())),
         })
     }
 
@@ -338,6 +340,22 @@ impl AdminService for Admin {
     ) -> Result<Response<TransferLeaderResponse>, Status> {
         let deadline = Deadline::of(request.metadata());
         Ok(Response::new(self.transfer(request.into_inner(), deadline).await?))
+    }
+
+    async fn add_learner(
+        &self,
+        request: Request<AddLearnerRequest>,
+    ) -> Result<Response<MembersResponse>, Status> {
+        let deadline = Deadline::of(request.metadata());
+        Ok(Response::new(self.take_in(request.into_inner(), deadline).await?))
+    }
+
+    async fn change_members(
+        &self,
+        request: Request<ChangeMembersRequest>,
+    ) -> Result<Response<MembersResponse>, Status> {
+        let deadline = Deadline::of(request.metadata());
+        Ok(Response::new(self.reshape(request.into_inner(), deadline).await?))
     }
 
     async fn trigger_snapshot(

@@ -33,7 +33,12 @@ const OVERLOAD_RETRY_MS: u64 = 20;
 pub struct ApiError(pub Box<ErrorDetail>);
 
 impl ApiError {
-    fn new(kind: ErrorKind, retryable: bool, effect: Effect, message: impl Into<String>) -> Self {
+    pub(super) fn new(
+        kind: ErrorKind,
+        retryable: bool,
+        effect: Effect,
+        message: impl Into<String>,
+    ) -> Self {
         Self(Box::new(ErrorDetail {
             kind: kind.into(),
             retryable,

@@ -1,7 +1,7 @@
 //! The gRPC edge: one RPC family a file. Requests are validated here, and nowhere else; errors are
 //! mapped in `errors`, and nowhere else.
 //!
-//! Reading order: `context`, `route`, `append`, `append_stream`, `logs`, `read`, `admin`, `errors`.
+//! Reading order: `context`, `route`, `append`, `append_stream`, `logs`, `read`, `admin`, `members`, `errors`.
 //!
 //! Never here: any decision about a log's content (state-machine) or about leadership (raft).
 pub mod admin;
@@ -11,6 +11,7 @@ pub mod context;
 pub mod errors;
 pub mod forward;
 pub mod logs;
+mod members;
 pub mod position;
 pub mod read;
 pub mod route;

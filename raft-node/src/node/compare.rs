@@ -5,7 +5,7 @@
 //! this node only: whoever differs finds out by itself. A node that went stays out: a file in its
 //! data directory refuses the next start, because what it would answer is not to be trusted.
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, path::Path, sync::Arc, time::Duration};
 
 use quorate_proto::admin::v1::{
     DigestAtRequest, MarkDigestRequest, admin_service_client::AdminServiceClient,
@@ -19,6 +19,7 @@ use super::Fatal;
 use crate::{
     config::Config,
     observe::exit::ExitCode,
+    raft::group::Group,
     runtime::{self, Instant},
 };
 
@@ -41,7 +42,7 @@ enum Verdict {
     Disputed(Vec<u64>),
 }
 
-/// `mine` and what the others answered; `replicas` counts all of them, this one and the silent ones
+/// `mine` and what the others answered; `replicas` counts all voters, this one and the silent ones
 /// too.
 fn judge(mine: &[u8], others: &[(u64, Vec<u8>)], replicas: usize) -> Verdict {
     let differ: Vec<u64> =
@@ -89,9 +90,41 @@ fn remember(data_dir: &Path, why: &str) -> io::Result<()> {
 }
 
 /// One node's admin service.
+#[derive(Clone)]
 struct Node {
     id: u64,
+    address: String,
     client: AdminServiceClient<Channel>,
+}
+
+/// The nodes of the groups, with connections that outlive a round.
+#[derive(Default)]
+struct Nodes(BTreeMap<u64, Node>);
+
+impl Nodes {
+    /// Those that vote in `group` now: learners may be far behind.
+    fn voters_of(&mut self, group: &Group) -> Vec<Node> {
+        let voters = group.members().nodes.into_iter().filter(|(_, member)| member.voter);
+        voters.filter_map(|(id, member)| self.node(id, member.address.client)).collect()
+    }
+
+    fn node(&mut self, id: u64, address: String) -> Option<Node> {
+        if let Some(known) = self.0.get(&id).filter(|node| node.address == address) {
+            return Some(known.clone());
+        }
+        match Endpoint::from_shared(format!("http://{address}")) {
+            Ok(endpoint) => {
+                let channel = endpoint.connect_timeout(CONNECT).connect_lazy();
+                let node = Node { id, address, client: AdminServiceClient::new(channel) };
+                self.0.insert(id, node.clone());
+                Some(node)
+            }
+            Err(error) => {
+                tracing::error!(node = id, address, %error, "can't be used: not compared with it");
+                None
+            }
+        }
+    }
 }
 
 fn timed<T>(message: T) -> Request<T> {
@@ -128,9 +161,15 @@ struct Difference {
 }
 
 /// One round over all groups.
-async fn round(nodes: &[Node], me: u64, groups: u32) -> Option<Difference> {
-    for group in 0..groups {
-        let Some(log_index) = mark(nodes, group).await else {
+async fn round(known: &mut Nodes, me: u64, groups: &[Group]) -> Option<Difference> {
+    for group in groups {
+        let nodes = known.voters_of(group);
+        if nodes.len() < 3 || !nodes.iter().any(|node| node.id == me) {
+            // Two that differ can't tell who is right.
+            continue;
+        }
+        let group = group.id.0;
+        let Some(log_index) = mark(&nodes, group).await else {
             tracing::debug!(group, "no leader took a marker: not compared this time");
             continue;
         };
@@ -162,31 +201,19 @@ async fn round(nodes: &[Node], me: u64, groups: u32) -> Option<Difference> {
 }
 
 /// Compares every `compare_interval_s`. Resolves when this replica has to go.
-pub(super) async fn until_different(config: Arc<Config>) -> Fatal {
+pub(super) async fn until_different(config: Arc<Config>, groups: Vec<Group>) -> Fatal {
     let interval = Duration::from_secs(config.state.compare_interval_s);
-    if interval.is_zero() || config.nodes.len() < 3 {
-        // Two that differ can't tell who is right.
+    if interval.is_zero() {
         return std::future::pending().await;
     }
-    let mut nodes = Vec::new();
-    for node in &config.nodes {
-        match Endpoint::from_shared(format!("http://{}", node.client)) {
-            Ok(endpoint) => nodes.push(Node {
-                id: node.id,
-                client: AdminServiceClient::new(endpoint.connect_timeout(CONNECT).connect_lazy()),
-            }),
-            Err(error) => {
-                tracing::error!(node = node.id, %error, "its address can't be used: not compared");
-            }
-        }
-    }
+    let mut nodes = Nodes::default();
     let different = loop {
         let began: Instant = runtime::now();
         // Spread out: the nodes were probably started together.
         let share = config.node_id % config.nodes.len() as u64;
         let offset = interval.mul_f64(share as f64 / config.nodes.len() as f64 / 2.0);
         runtime::sleep(interval / 2 + offset).await;
-        if let Some(different) = round(&nodes, config.node_id, config.groups).await {
+        if let Some(different) = round(&mut nodes, config.node_id, &groups).await {
             break different;
         }
         runtime::sleep(interval.saturating_sub(began.elapsed())).await;

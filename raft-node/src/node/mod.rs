@@ -96,7 +96,10 @@ async fn watch(parts: &Parts) -> Fatal {
     };
     let groups = parts.groups.iter().map(|g| Box::pin(g.group.stopped()));
     let stopped = futures::future::select_all(groups);
-    let different = compare::until_different(parts.config.clone());
+    let different = {
+        let groups = parts.groups.iter().map(|parts| parts.group.clone()).collect();
+        compare::until_different(parts.config.clone(), groups)
+    };
     tokio::select! {
         // A failed log also stops the cores: say the cause, not the consequence.
         biased;

@@ -62,7 +62,10 @@ impl Vitals {
 
     fn facts(&self, parts: &GroupParts) -> GroupFacts {
         let v = parts.group.vitals();
+        let me = self.context.node_id;
+        let known = v.voters.len() + v.learners.len() > 0;
         GroupFacts {
+            removed: known && !v.voters.contains(&me) && !v.learners.contains(&me),
             role: RoleLabel::of(&v),
             leader_known: v.leader.is_some(),
             contact_age: match v.role {

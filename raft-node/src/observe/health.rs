@@ -107,6 +107,8 @@ pub struct GroupLeader {
 pub struct GroupFacts {
     /// By evidence: a leader without a fresh quorum acknowledgement is not one.
     pub role: Role,
+    /// The members of the group, as far as this node knows, do not include it.
+    pub removed: bool,
     /// Some leader is known.
     pub leader_known: bool,
     /// Since this node last had proof of the leadership: on the leader an acknowledgement by a
@@ -127,6 +129,11 @@ pub fn assess(facts: &GroupFacts, max_contact_age: Duration) -> Result<(), Strin
         Role::Stopped => return Err("its core has stopped; the log says why".to_owned()),
         Role::Candidate => return Err("stands for election: no leader".to_owned()),
         Role::Leader | Role::Follower | Role::Learner => {}
+    }
+    if facts.removed {
+        return Err(
+            "this node was removed from the group: stop it, it is of no more use".to_owned()
+        );
     }
     if !facts.leader_known {
         return Err("knows no leader".to_owned());
@@ -157,6 +164,7 @@ mod tests {
     fn ready_means_proof_of_a_leader_and_a_state_that_has_caught_up() {
         let good = GroupFacts {
             role: Role::Follower,
+            removed: false,
             leader_known: true,
             contact_age: Some(Duration::from_millis(1_000)),
             commit_index: LogIndex(10_000),
@@ -177,6 +185,11 @@ mod tests {
                 "stopped",
                 GroupFacts { role: Role::Stopped, ..good.clone() },
                 no("its core has stopped; the log says why"),
+            ),
+            (
+                "removed",
+                GroupFacts { removed: true, leader_known: false, ..good.clone() },
+                no("this node was removed from the group: stop it, it is of no more use"),
             ),
             (
                 "no leader",

@@ -4,6 +4,7 @@ pub mod compaction;
 pub mod generations;
 pub mod group;
 pub mod log_storage;
+pub mod members;
 pub mod one_history;
 pub mod settings;
 pub mod snapshot_data;
