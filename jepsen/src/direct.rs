@@ -16,7 +16,7 @@ use quorate_jepsen_core::{
 use quorate_proto::v1::{
     AppendConditions, AppendPart, AppendRequest, Consistency, CreateLogRequest, Effect,
     ErrorDetail, ErrorKind, FenceRequest, Level, OnUnmet, Producer, ReadFrom, ReadRequest, Record,
-    log_service_client::LogServiceClient, read_from::From as WireFrom,
+    TrimLogRequest, log_service_client::LogServiceClient, read_from::From as WireFrom,
 };
 use tonic::{
     Request, Status,
@@ -303,6 +303,26 @@ impl Direct {
                     next_offset: Offset(answer.next_offset),
                     stamp: answer.stamp.map(stamp_of),
                 })
+            }
+            Err(status) => Err(self.failed(&status)),
+        }
+    }
+
+    /// Makes a log begin at an offset.
+    ///
+    /// # Errors
+    /// The failure.
+    pub async fn trim(&mut self, log: &str, before: Offset) -> Result<Answer, Failure> {
+        let message = TrimLogRequest {
+            name: log.to_owned(),
+            before_offset: before.0,
+            ..TrimLogRequest::default()
+        };
+        match self.client().trim_log(self.request(message)).await {
+            Ok(answer) => {
+                let answer = answer.into_inner();
+                let (start, stamp) = (Offset(answer.start_offset), answer.stamp.map(stamp_of));
+                Ok(Answer::Trimmed { start, stamp })
             }
             Err(status) => Err(self.failed(&status)),
         }

@@ -1,10 +1,11 @@
 //! Clients that keep a cluster busy and note every answer.
 //!
-//! Six kinds, each on the logs where its promise can be judged: *producers* that send a batch again
+//! Seven kinds, each on the logs where its promise can be judged: *producers* that send a batch again
 //! under its sequence until it is acknowledged; *plain* writers, one attempt each, some with an expected
 //! offset; *fenced* writers that take the log from each other by raising its epoch; *readers* that ask
 //! any node for a linearizable view of the end, *followers* for one of a bounded age, and *sessions*
-//! that append anywhere, read anywhere else, and demand to see what they have seen.
+//! that append anywhere, read anywhere else, and demand to see what they have seen; and *trimmers*, who
+//! take away the begin of the log they append to.
 
 use std::{
     sync::{
@@ -36,6 +37,9 @@ pub const SHARED: &str = "shared";
 /// Fenced writers fight over this one.
 pub const FENCED: &str = "fenced";
 
+/// Trimmers append to this one, and take its begin away.
+pub const TRIMMED: &str = "trimmed";
+
 /// How many clients of each kind, and what they send.
 #[derive(Clone, Debug)]
 pub struct Mix {
@@ -53,6 +57,8 @@ pub struct Mix {
     pub followers: usize,
     /// Clients that write and read after positions.
     pub sessions: usize,
+    /// Clients that append and trim.
+    pub trimmers: usize,
     /// Records of one append: 1 up to this.
     pub max_records: u64,
     /// Bytes of one record.
@@ -76,6 +82,7 @@ impl Default for Mix {
             readers: 2,
             followers: 1,
             sessions: 1,
+            trimmers: 0,
             max_records: 5,
             record_bytes: 100,
             pause: Duration::from_millis(2),
@@ -107,7 +114,7 @@ impl Workload {
     /// The logs that are written.
     #[must_use]
     pub fn logs() -> Vec<String> {
-        vec![SHARED.to_owned(), FENCED.to_owned()]
+        [SHARED, FENCED, TRIMMED].map(str::to_owned).to_vec()
     }
 
     /// Creates the logs and starts the clients.
@@ -162,6 +169,9 @@ impl Workload {
         }
         for number in 0..mix.sessions {
             clients.spawn(client("session", number).session());
+        }
+        for number in 0..mix.trimmers {
+            clients.spawn(client("trimmer", number).trim());
         }
         Ok(Self { stop, pause_us, clients })
     }
@@ -317,10 +327,38 @@ impl Client {
         }
     }
 
+    /// Appends, and now and then takes away all but the last records it knows of.
+    async fn trim(mut self) {
+        let process = self.recorder.process();
+        let mut known_end = Offset(0);
+        while !self.stopped() {
+            if self.seed.one_in(8) {
+                let before = Offset(known_end.0.saturating_sub(self.seed.below(40)));
+                let call = Call::Trim { log: TRIMMED.to_owned(), before };
+                let op = self.recorder.invoke(process, call);
+                let result = self.direct.trim(TRIMMED, before).await;
+                self.note(op, &result);
+            } else {
+                let append = self.new_append(TRIMMED);
+                let op = self.recorder.invoke(process, Call::Append(append.clone()));
+                let result = self.direct.append(&append, None, self.mix.record_bytes).await;
+                self.note(op, &result);
+                if let Ok(Answer::Appended { next_offset, .. }) = &result {
+                    known_end = *next_offset;
+                }
+            }
+            self.pause().await;
+        }
+    }
+
     async fn read(mut self) {
         let process = self.recorder.process();
         while !self.stopped() {
-            let log = (*self.seed.pick(&[SHARED, FENCED])).to_owned();
+            let logs: &[&str] = match self.mix.trimmers {
+                0 => &[SHARED, FENCED],
+                _ => &[SHARED, FENCED, TRIMMED],
+            };
+            let log = (*self.seed.pick(logs)).to_owned();
             self.ask(process, log, &Asked::linearizable(), None).await;
             // A read costs a round of the quorum each: fewer of them than of appends.
             for _ in 0..10 {

@@ -15,6 +15,13 @@ pub enum Call {
         /// The log.
         log: String,
     },
+    /// Make a log begin at an offset.
+    Trim {
+        /// The log.
+        log: String,
+        /// Everything before it goes.
+        before: Offset,
+    },
     /// Read a log from an offset to its end.
     Read {
         /// The log.
@@ -32,7 +39,7 @@ impl Call {
     pub fn log(&self) -> &str {
         match self {
             Self::Append(append) => &append.log,
-            Self::Fence { log } | Self::Read { log, .. } => log,
+            Self::Fence { log } | Self::Trim { log, .. } | Self::Read { log, .. } => log,
         }
     }
 }
@@ -79,6 +86,14 @@ pub enum Answer {
         epoch: Epoch,
         /// The log's end at that moment: nothing of a lower epoch is at or behind it.
         next_offset: Offset,
+        /// Where it was decided.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stamp: Option<Stamp>,
+    },
+    /// The log begins there.
+    Trimmed {
+        /// Its first offset.
+        start: Offset,
         /// Where it was decided.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stamp: Option<Stamp>,

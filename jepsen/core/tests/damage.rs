@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use quorate_jepsen_core::{
     check::{Kind, Verdict, check},
     history::History,
-    ids::{Epoch, Moment, Offset, OpId, RecordId},
+    ids::{Epoch, Moment, Offset, OpId, Process, RecordId},
     op::{Answer, Append, Batch, Call, Op, ReplicaLog},
     seed::Seed,
 };
@@ -295,12 +295,43 @@ fn damage(kind: Kind, history: &mut History, seed: &mut Seed) {
             let claim = history.claims.iter_mut().find(|claim| claim.op == id).unwrap();
             claim.at_least = Some(Offset(1 << 40));
         }
+        Kind::TrimUndone => {
+            let start = history.replicas[0].next_offset;
+            trim(history, start, Answer::Trimmed { start, stamp: None });
+        }
+        Kind::TrimUnasked => everywhere(history, |replica| {
+            let gone = replica.batches.remove(0);
+            replica.start_offset = gone.next_offset();
+        }),
+        Kind::TrimmedShown => {
+            let at = long_read(history, seed);
+            history.ops[at].invoked = Moment(1 << 40);
+            history.ops[at].returned = Some(Moment(1 << 41));
+            let start = history.replicas[0].next_offset;
+            trim(history, start, Answer::Trimmed { start, stamp: None });
+            everywhere(history, |replica| {
+                replica.batches.clear();
+                replica.start_offset = start;
+            });
+        }
         Kind::FutureRead => {
             let at = long_read(history, seed);
             history.ops[at].invoked = Moment(0);
             history.ops[at].returned = Some(Moment(1));
         }
     }
+}
+
+/// A trim, early and alone.
+fn trim(history: &mut History, before: Offset, answer: Answer) {
+    history.ops.push(Op {
+        id: OpId(1 << 40),
+        process: Process(1 << 20),
+        invoked: Moment(0),
+        returned: Some(Moment(1)),
+        call: Call::Trim { log: common::LOG.into(), before },
+        answer,
+    });
 }
 
 /// A read of which something was claimed.

@@ -23,6 +23,8 @@ pub enum Workload {
     FollowerRead,
     /// Clients that write and read at any node and demand to see what they have seen.
     Session,
+    /// Appends and trims of one log.
+    Trim,
     /// All of them together.
     Mixed,
 }
@@ -40,6 +42,7 @@ impl Workload {
             readers,
             followers: 0,
             sessions: 0,
+            trimmers: 0,
             ..Mix::default()
         };
         let pause = Duration::from_micros(concurrency as u64 * 1_000_000 / rate.max(1));
@@ -52,13 +55,15 @@ impl Workload {
                 let followers = writers.div_ceil(2);
                 Mix { plain: writers - followers + 1, expect_one_in: 0, followers, ..none }
             }
+            Self::Trim => Mix { trimmers: writers, ..none },
             Self::Session => Mix { sessions: writers, ..none },
             Self::Mixed => {
                 let fenced = (writers / 5).max(2);
                 let (followers, sessions) = (1, (writers / 6).max(1));
                 let rest = writers.saturating_sub(fenced + followers + sessions).max(2);
                 let producers = rest.div_ceil(2);
-                Mix { producers, plain: rest - producers, fenced, followers, sessions, ..none }
+                let plain = rest - producers;
+                Mix { producers, plain, fenced, followers, sessions, trimmers: 1, ..none }
             }
         };
         Mix { pause, ..mix }

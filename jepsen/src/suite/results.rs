@@ -203,6 +203,7 @@ pub fn line(op: &Op) -> String {
             call
         }
         Call::Fence { log } => format!("fence {log}"),
+        Call::Trim { log, before } => format!("trim {log} up to {before}"),
         Call::Read { log, from, .. } => format!("read {log} from {from}"),
     };
     let came = match &op.answer {
@@ -211,6 +212,7 @@ pub fn line(op: &Op) -> String {
             format!("ok {first_offset}..{next_offset}{again}")
         }
         Answer::Fenced { epoch, next_offset, .. } => format!("ok epoch {epoch} at {next_offset}"),
+        Answer::Trimmed { start, .. } => format!("ok begins at {start}"),
         Answer::Read { batches, next_offset, .. } => {
             format!("ok {} batches, end {next_offset}", batches.len())
         }
@@ -259,7 +261,9 @@ fn coverage(history: &History, marks: &[Mark]) -> Coverage {
                 coverage.ok += 1;
                 acknowledged.extend(op.returned);
             }
-            (Call::Append(_) | Call::Fence { .. }, Answer::Unknown { .. }) => coverage.open += 1,
+            (Call::Append(_) | Call::Fence { .. } | Call::Trim { .. }, Answer::Unknown { .. }) => {
+                coverage.open += 1
+            }
             (_, Answer::Refused { kind, .. }) if kind == "FENCED" => coverage.fenced += 1,
             (_, Answer::Refused { kind, .. }) if kind == "TOO_STALE" => coverage.too_stale += 1,
             _ => {}

@@ -14,6 +14,7 @@ mod producers;
 mod reads;
 mod replicas;
 mod stamps;
+mod trims;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -102,6 +103,12 @@ anomalies! {
     ReadRewritten = "read-rewritten",
     /// A read left out offsets it claimed to cover.
     ReadGap = "read-gap",
+    /// A log begins before where an acknowledged trim put it.
+    TrimUndone = "trim-undone",
+    /// A log begins behind all trims.
+    TrimUnasked = "trim-unasked",
+    /// A linearizable read shows what had been trimmed.
+    TrimmedShown = "trimmed-shown",
     /// A linearizable read lacks something acknowledged before it was sent.
     StaleRead = "stale-read",
     /// A read shows something that was sent only after its answer.
@@ -275,6 +282,7 @@ pub fn check(history: &History) -> Report {
         expected::check(log, &ops, &mut found);
         order::check(log, &ops, &mut found);
         reads::check(log, &ops, &mut found);
+        trims::check(log, &ops, &mut found);
     }
     stamps::check(history, &mut found);
     claims::check(history, &mut found);

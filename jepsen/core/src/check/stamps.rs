@@ -29,6 +29,7 @@ fn stamp(op: &Op) -> Option<Stamp> {
     match &op.answer {
         Answer::Appended { stamp, .. }
         | Answer::Fenced { stamp, .. }
+        | Answer::Trimmed { stamp, .. }
         | Answer::Read { stamp, .. }
         | Answer::Refused { stamp, .. } => *stamp,
         Answer::AppliedUnplaced { .. } | Answer::Unknown { .. } => None,

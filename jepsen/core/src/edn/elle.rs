@@ -9,7 +9,7 @@
 //! reverse does not hold: offsets, epochs, producers and bounded reads are nothing that Elle knows of.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Write},
 };
 
@@ -31,7 +31,12 @@ pub const WIDTH: u64 = 10;
 /// Whatever the writer fails with.
 pub fn write(history: &History, mut to: impl Write) -> io::Result<()> {
     let finals = FinalLog::of(history);
-    let lines = lines(history.ops.iter().filter(|op| speaks_of_lists(op)));
+    // Elle's lists lose nothing.
+    let trims = history.ops.iter().filter(|op| matches!(op.call, Call::Trim { .. }));
+    let trimmed: BTreeSet<&str> = trims.map(|op| op.call.log()).collect();
+    let whole = |log: &str| !trimmed.contains(log);
+    let ops = history.ops.iter().filter(|op| whole(op.call.log()) && speaks_of_lists(op));
+    let lines = lines(ops);
     let mut index = 0;
     for line in &lines {
         let mut entries = event(index, line.kind, Edn::number(line.process), "txn", line.at);
@@ -45,6 +50,9 @@ pub fn write(history: &History, mut to: impl Write) -> io::Result<()> {
     }
     let (free, at) = (free_process(&lines), end(history));
     for (number, replica) in history.replicas.iter().enumerate() {
+        if !whole(&replica.log) {
+            continue;
+        }
         for kind in [Type::Invoke, Type::Ok] {
             let mut entries = event(index, kind, Edn::number(free + number as u64), "txn", at);
             let shown = (replica.start_offset, replica.batches.as_slice(), replica.next_offset);
@@ -62,7 +70,7 @@ fn speaks_of_lists(op: &Op) -> bool {
     match &op.call {
         Call::Append(_) => true,
         Call::Read { linearizable, .. } => *linearizable,
-        Call::Fence { .. } => false,
+        Call::Fence { .. } | Call::Trim { .. } => false,
     }
 }
 

@@ -31,6 +31,7 @@ impl Type {
         match answer {
             Answer::Appended { .. }
             | Answer::Fenced { .. }
+            | Answer::Trimmed { .. }
             | Answer::Read { .. }
             | Answer::AppliedUnplaced { .. } => Self::Ok,
             Answer::Refused { .. } => Self::Fail,

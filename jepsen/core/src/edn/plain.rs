@@ -61,6 +61,7 @@ fn operation(line: &Line<'_>, claim: Option<&Claim>, index: usize) -> Vec<(Edn, 
     let f = match &line.op.call {
         Call::Append(_) => "append",
         Call::Fence { .. } => "fence",
+        Call::Trim { .. } => "trim",
         Call::Read { .. } => "read",
     };
     let mut entries = event(index, line.kind, Edn::number(line.process), f, line.at);
@@ -89,6 +90,7 @@ fn value(op: &Op, kind: Type, claim: Option<&Claim>) -> Edn {
             ]);
         }
         Call::Fence { .. } => {}
+        Call::Trim { before, .. } => entries.push(("before", offset(*before))),
         Call::Read { from, linearizable, .. } => entries
             .extend([("from", offset(*from)), ("linearizable", Some(Edn::Bool(*linearizable)))]),
     }
@@ -107,6 +109,8 @@ fn value(op: &Op, kind: Type, claim: Option<&Claim>) -> Edn {
             ("next-offset", offset(*next_offset)),
             ("stamp", stamp.as_ref().map(stamp_edn)),
         ]),
+        Answer::Trimmed { start, stamp } => entries
+            .extend([("start-offset", offset(*start)), ("stamp", stamp.as_ref().map(stamp_edn))]),
         Answer::Read { batches, next_offset, stamp } => entries.extend([
             ("batches", Some(Edn::Vector(batches.iter().map(batch).collect()))),
             ("next-offset", offset(*next_offset)),
