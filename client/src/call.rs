@@ -75,6 +75,8 @@ impl Client {
         T: Send,
     {
         let Call { rpc, log, safety, .. } = call;
+        let routed = call.asked.map(|asked| self.routed(log, asked));
+        let call = Call { asked: routed.as_deref(), ..call };
         let deadline = runtime::now() + self.timeout();
         let mut endpoint = match call.asked {
             Some(asked) => self.reader(log, asked, None),
@@ -212,7 +214,7 @@ impl Client {
         if let Some(pinned) = self.pinned() {
             return pinned.clone();
         }
-        let route = self.route_of(asked);
+        let route = self.route_of(log, asked);
         let (endpoint, due) = self.shared.routing.reader(route, asked, failed);
         for probe in due {
             runtime::spawn(send(self.shared.clone(), log.to_owned(), probe));
@@ -223,11 +225,13 @@ impl Client {
         }
     }
 
-    fn route_of(&self, asked: &Consistency) -> Route {
-        // Linearizable reads are answered soonest by the leader. A log that says nothing is read
-        // linearizably.
+    fn route_of(&self, log: &str, asked: &Consistency) -> Route {
+        // Linearizable reads are answered soonest by the leader. So may be those of a log of which
+        // nothing was heard yet; but where no leader is known either, any guess is as good.
         let default = match asked.level() {
-            Level::Linearizable | Level::OfLog => Route::Leader,
+            Level::Linearizable => Route::Leader,
+            Level::OfLog if self.shared.routing.knows_leader(log) => Route::Leader,
+            Level::OfLog => Route::Spread,
             Level::Bounded(_) | Level::Eventual => Route::Spread,
         };
         self.route().unwrap_or(default)
@@ -244,7 +248,7 @@ impl Client {
         let routing = &self.shared.routing;
         match retry::target(error) {
             Target::Next
-                if self.route_of(asked) != Route::Leader && why(error, asked).is_some() =>
+                if self.route_of(log, asked) != Route::Leader && why(error, asked).is_some() =>
             {
                 routing.forget(log, failed);
                 self.reader(log, asked, Some(failed))

@@ -61,6 +61,16 @@ impl Level {
         }
     }
 
+    /// As an answer says it; `None`: a level of a newer version.
+    pub(crate) fn from_wire(level: &wire::ReadLevel) -> Option<Self> {
+        match (level.level(), level.max_staleness_ms) {
+            (wire::Level::Linearizable, _) => Some(Self::Linearizable),
+            (wire::Level::Bounded, Some(ms)) => Some(Self::Bounded(Duration::from_millis(ms))),
+            (wire::Level::Eventual, _) => Some(Self::Eventual),
+            (wire::Level::Bounded | wire::Level::Unspecified, _) => None,
+        }
+    }
+
     /// As a log's own level; `None` is none.
     pub(crate) fn to_log(self) -> Option<wire::ReadLevel> {
         let (level, max_staleness_ms) = self.to_wire();

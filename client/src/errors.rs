@@ -146,6 +146,7 @@ struct Inner {
     next_sequence: Option<u64>,
     age: Option<Duration>,
     stamp: Option<Stamp>,
+    header: Option<wire::ReadHeader>,
     endpoint: Option<String>,
     secondary: bool,
     from_node: bool,
@@ -176,6 +177,7 @@ impl Error {
             next_sequence: None,
             age: None,
             stamp: None,
+            header: None,
             endpoint: None,
             secondary: false,
             from_node: false,
@@ -234,6 +236,7 @@ impl Error {
             next_sequence: detail.next_sequence,
             age: detail.age_ms.map(Duration::from_millis),
             stamp: detail.stamp,
+            header: detail.header,
             endpoint: None,
             secondary: false,
             from_node: true,
@@ -329,10 +332,18 @@ impl Error {
         self.0.next_sequence
     }
 
-    /// The age that could have been offered.
+    /// The age that could have been offered, or that of the state which decided a refusal.
     #[must_use]
     pub fn age(&self) -> Option<Duration> {
-        self.0.age
+        let decided = || self.read_header()?.age_ms.map(Duration::from_millis);
+        self.0.age.or_else(decided)
+    }
+
+    /// The state by which a read was refused (no such log, trimmed, beyond the end, recreated), and
+    /// how old that may be; absent for errors that no read decided.
+    #[must_use]
+    pub fn read_header(&self) -> Option<&wire::ReadHeader> {
+        self.0.header.as_ref()
     }
 
     /// Where in the group's history a refusal was decided; absent for errors that were not.

@@ -33,6 +33,7 @@ fn a_detail_says_everything() {
         next_sequence: Some(4),
         age_ms: Some(5),
         stamp: Some(Stamp { log_index: 6, ..Stamp::default() }),
+        header: Some(wire::ReadHeader { served_by: 8, age_ms: Some(9), ..Default::default() }),
     };
     let error = Error::from_status(&packed(&detail, DETAIL_TYPE), true).at("http://a");
     assert_eq!(error.kind(), ErrorKind::NotLeader);
@@ -50,6 +51,7 @@ fn a_detail_says_everything() {
     assert_eq!((error.writer_epoch(), error.next_sequence()), (Some(3), Some(4)));
     assert_eq!(error.age(), Some(Duration::from_millis(5)));
     assert_eq!(error.stamp().unwrap().log_index, 6);
+    assert_eq!(error.read_header().unwrap().served_by, 8);
     assert_eq!(error.to_string(), "ask node 2 (from http://a)");
 }
 

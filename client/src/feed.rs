@@ -7,12 +7,13 @@ use futures::StreamExt;
 use quorate_proto::v1::{self as wire, ReadResponse};
 
 use crate::{
+    arrival::{self, Arrival},
     call::{self, Call, Load},
     client::Client,
     consistency::Consistency,
     errors::{Error, ErrorKind, Result},
     logs::present,
-    runtime::{self, Instant},
+    runtime::{self, Instant, Moment},
     transport::{Answers, Endpoint},
 };
 
@@ -41,6 +42,9 @@ pub(crate) struct Feed {
     log: String,
     endpoint: Endpoint,
     stream: Option<Answers<ReadResponse>>,
+    arrival: Arrival,
+    /// Since when the last message may have been there.
+    came_after: Moment,
     /// Counts as a read under way at the endpoint.
     load: Option<Load>,
     /// Silence longer than this is a broken stream.
@@ -65,7 +69,7 @@ impl Feed {
         patience: Option<Duration>,
     ) -> Result<(Self, wire::ReadHeader, ReadResponse)> {
         let call = Call::read(ask.rpc(), log, asked);
-        let ((stream, header, first), endpoint) = client
+        let (Began { stream, header, first, asked: since }, endpoint) = client
             .call(call, |transport, to, timeout| {
                 let ask = ask.clone();
                 async move { begin(&*transport, &to, ask, timeout).await }
@@ -77,20 +81,28 @@ impl Feed {
             log: log.to_owned(),
             endpoint,
             stream: Some(stream),
+            arrival: Arrival::new(since),
+            came_after: since,
             idle,
-            asked: asked.clone(),
+            asked: client.routed(log, asked).into_owned(),
             patience,
             failure: None,
             broken_since: None,
             attempt: 0,
         };
         feed.client.learn(log, &header);
+        feed.client.learn_level(log, asked, &header);
         Ok((feed, header, first))
     }
 
     /// The node that serves it now, or did last.
     pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// The last message came after this.
+    pub(crate) fn came_after(&self) -> Moment {
+        self.came_after
     }
 
     /// The next message; `None` when the stream ended without an error. Opens the stream again
@@ -104,8 +116,9 @@ impl Feed {
                 }
                 continue;
             };
-            match runtime::timeout(self.idle, stream.next()).await {
+            match arrival::next(stream, &mut self.arrival, self.idle).await {
                 Some(Some(Ok(message))) => {
+                    self.came_after = self.arrival.since();
                     // The first message of a reopened stream proves little (see `reopen`); a header
                     // on a stream that lives is as good as a record.
                     if let Some(header) = &message.header {
@@ -171,7 +184,9 @@ impl Feed {
         }
         let transport = self.client.shared.transport.clone();
         let timeout = self.client.timeout().min(self.idle);
-        let (stream, header, first) = begin(&*transport, &self.endpoint, ask, timeout).await?;
+        let began = begin(&*transport, &self.endpoint, ask, timeout).await?;
+        let Began { stream, header, first, asked } = began;
+        (self.arrival, self.came_after) = (Arrival::new(asked), asked);
         tracing::debug!(log = self.log, endpoint = %self.endpoint, "a read stream is resumed");
         self.client.learn(&self.log, &header);
         self.stream = Some(stream);
@@ -180,12 +195,22 @@ impl Feed {
     }
 }
 
+/// A stream that has begun.
+struct Began {
+    stream: Answers<ReadResponse>,
+    header: wire::ReadHeader,
+    first: ReadResponse,
+    /// Before it was asked for.
+    asked: Moment,
+}
+
 async fn begin(
     transport: &dyn crate::Transport,
     to: &Endpoint,
     ask: Ask,
     timeout: Duration,
-) -> Result<(Answers<ReadResponse>, wire::ReadHeader, ReadResponse)> {
+) -> Result<Began> {
+    let asked = Moment::now();
     let began = async {
         let mut stream = match ask {
             Ask::Read(request) => transport.read(to, request, timeout).await?,
@@ -194,7 +219,7 @@ async fn begin(
         match stream.next().await {
             Some(Ok(first)) => {
                 let header = present(first.header.clone(), "header")?;
-                Ok((stream, header, first))
+                Ok(Began { stream, header, first, asked })
             }
             Some(Err(error)) => Err(error),
             None => {

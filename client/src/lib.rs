@@ -85,6 +85,7 @@
 
 mod admin;
 mod append;
+mod arrival;
 mod batch;
 mod call;
 mod client;

@@ -1,5 +1,7 @@
 //! The life of a log: create, describe, list, trim, delete, fence.
 
+use std::borrow::Cow;
+
 use quorate_proto::v1 as wire;
 
 pub use quorate_proto::v1::{LogInfo, ReadHeader};
@@ -156,6 +158,7 @@ impl Client {
             .await?;
         let header = present(answer.header, "header")?;
         self.learn(name, &header);
+        self.learn_level(name, consistency, &header);
         Ok((present(answer.log, "log")?, header))
     }
 
@@ -275,6 +278,25 @@ impl Client {
     pub(crate) fn learn(&self, log: &str, header: &ReadHeader) {
         if let Some(hint) = header.leader.clone().and_then(Leader::from_wire) {
             self.shared.routing.learn(log, &hint);
+        }
+    }
+
+    /// Notes what a log says by itself, if that is what was asked for.
+    pub(crate) fn learn_level(&self, log: &str, asked: &Consistency, header: &ReadHeader) {
+        if asked.level() == Level::OfLog
+            && let Some(level) = header.given.as_ref().and_then(Level::from_wire)
+        {
+            self.shared.routing.learn_level(log, level);
+        }
+    }
+
+    /// What is asked for, as far as it is known here, to judge where to ask for it.
+    pub(crate) fn routed<'a>(&self, log: &str, asked: &'a Consistency) -> Cow<'a, Consistency> {
+        let known = || self.shared.routing.level(log);
+        match asked.level() {
+            Level::OfLog => known()
+                .map_or(Cow::Borrowed(asked), |level| Cow::Owned(asked.clone().with_level(level))),
+            _ => Cow::Borrowed(asked),
         }
     }
 }

@@ -46,7 +46,7 @@ impl Client {
             to_offset: None,
             max_records: 0,
             max_bytes: 0,
-            consistency: Consistency::default(),
+            consistency: Consistency::of_log(),
             incarnation: None,
             session: None,
             verify: true,
@@ -91,7 +91,7 @@ impl Read {
         self
     }
 
-    /// How fresh it must be. Default: linearizable.
+    /// How fresh it must be. Default: the log's own level, which is linearizable where it says none.
     pub fn consistency(mut self, consistency: Consistency) -> Self {
         self.consistency = consistency;
         self
@@ -140,9 +140,7 @@ impl Read {
                 Err(error) => reading.refused(error).await?,
             }
         };
-        if let Some(session) = &self.session {
-            session.saw(&self.log, &header);
-        }
+        reading.answered(&header);
         let start = self.start.resolve(&header, header.start_offset);
         let mut cursor = Cursor::new(start, self.verify);
         cursor.push(first.batches);

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    consistency::Consistency,
+    consistency::{Consistency, Level},
     errors::Leader,
     replicas::{self, Probe, Replicas, Route, Why},
     runtime,
@@ -19,8 +19,8 @@ use crate::{
 /// could do.
 const MAX_LEARNED: usize = 64;
 
-/// Logs whose leader is remembered. Beyond it everything is forgotten and learned again, which
-/// costs one redirect a log.
+/// Logs whose leader, or whose own level, is remembered. Beyond it everything is forgotten and
+/// learned again, which costs one redirect a log.
 const MAX_LEADERS: usize = 65_536;
 
 #[derive(Debug)]
@@ -36,6 +36,9 @@ struct State {
     replicas: Replicas,
     configured: usize,
     leaders: HashMap<String, Known>,
+    /// What answers were given at that asked for the log's own level. Only where they go depends on
+    /// it: a wrong one costs a detour.
+    levels: HashMap<String, Level>,
     /// Who led whatever was written last: the best guess for a log not seen before.
     latest: Option<Endpoint>,
 }
@@ -70,6 +73,30 @@ impl Routing {
         let state = self.state();
         let known = state.leaders.get(log).map(|known| &known.endpoint);
         known.or(state.latest.as_ref()).unwrap_or(state.replicas.first()).clone()
+    }
+
+    /// Is there a guess at all?
+    pub(crate) fn knows_leader(&self, log: &str) -> bool {
+        let state = self.state();
+        state.latest.is_some() || state.leaders.contains_key(log)
+    }
+
+    /// The log's own level, as far as it was heard of.
+    pub(crate) fn level(&self, log: &str) -> Option<Level> {
+        self.state().levels.get(log).copied()
+    }
+
+    /// It was heard of.
+    pub(crate) fn learn_level(&self, log: &str, level: Level) {
+        let mut state = self.state();
+        if let Some(known) = state.levels.get_mut(log) {
+            *known = level;
+            return;
+        }
+        if state.levels.len() >= MAX_LEADERS {
+            state.levels.clear();
+        }
+        state.levels.insert(log.to_owned(), level);
     }
 
     /// Where a read goes, and probes to send meanwhile.

@@ -33,6 +33,13 @@ pub async fn timeout_at<F: Future>(deadline: Instant, future: F) -> Option<F::Ou
     tokio::time::timeout_at(deadline, future).await.ok()
 }
 
+/// What `future` gives without waiting. Not held back by the runtime's turns, which would make
+/// something that is there look absent.
+pub fn at_once<F: Future>(future: F) -> Option<F::Output> {
+    use futures::FutureExt;
+    tokio::task::unconstrained(future).now_or_never()
+}
+
 /// Monotonic time.
 pub fn now() -> Instant {
     Instant::now()

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use quorate_proto::v1::{self as wire, ReadHeader};
+use quorate_proto::v1::{self as wire, ReadHeader, ReadResponse};
 
 use crate::{
     client::Client,
@@ -12,6 +12,7 @@ use crate::{
     errors::{Error, Result},
     feed::{Ask, Feed},
     position::Position,
+    runtime::Moment,
     session::{Reading, Session},
     stored::ReadBatch,
     transport::Endpoint,
@@ -51,7 +52,7 @@ impl Client {
             client: self.clone(),
             log: log.to_owned(),
             start: Start::Default,
-            consistency: Consistency::default(),
+            consistency: Consistency::of_log(),
             incarnation: None,
             session: None,
             header_interval: HEADER_INTERVAL,
@@ -80,8 +81,8 @@ impl Tail {
         self
     }
 
-    /// How fresh the headers must prove it to be. Default: linearizable. Records themselves come
-    /// as soon as the replica has applied them, at every level.
+    /// How fresh the headers must prove it to be. Default: the log's own level, which is
+    /// linearizable where it says none. Records themselves come as soon as the replica has applied them, at every level.
     pub fn consistency(mut self, consistency: Consistency) -> Self {
         self.consistency = consistency;
         self
@@ -158,17 +159,17 @@ impl Tail {
                 Err(error) => reading.refused(error).await?,
             }
         };
-        if let Some(session) = &self.session {
-            session.saw(&self.log, &header);
-        }
+        reading.answered(&header);
         let mut cursor = Cursor::new(self.start.resolve(&header, header.next_offset), self.verify);
         cursor.push(first.batches);
         Ok(Tailer {
+            header_since: feed.came_after(),
             feed,
             cursor,
             request,
             consistency: self.consistency,
             session: self.session,
+            reached: Position::from_bytes(header.position.clone()),
             unread_header: Some(header.clone()),
             header,
             failed: None,
@@ -195,6 +196,10 @@ pub struct Tailer {
     consistency: Consistency,
     session: Option<Session>,
     header: ReadHeader,
+    /// What the header says held then.
+    header_since: Moment,
+    /// Everything received is at or before this.
+    reached: Position,
     unread_header: Option<ReadHeader>,
     failed: Option<Error>,
 }
@@ -204,6 +209,15 @@ impl Tailer {
     #[must_use]
     pub fn header(&self) -> &ReadHeader {
         &self.header
+    }
+
+    /// Upper bound on the age of what the newest header said, as of now: the age that it stated, and
+    /// the time since it may have been lying here unread. `None`: unknown. The header's own `age_ms`
+    /// holds for the moment at which the node wrote it.
+    #[must_use]
+    pub fn age(&self) -> Option<Duration> {
+        let stated = Duration::from_millis(self.header.age_ms?);
+        Some(stated.saturating_add(self.header_since.until(&Moment::now())))
     }
 
     /// The offset of the record that comes next: where a later tail can go on. `None` as long as
@@ -250,34 +264,53 @@ impl Tailer {
                 Ok(None) => {}
                 Err(error) => self.feed.broke(error.at(self.feed.endpoint().as_str()))?,
             }
-            let Self { feed, cursor, request, consistency, header, .. } = self;
+            let Self { feed, cursor, request, consistency, header, reached, .. } = self;
             let resume = || {
                 let mut request = request.clone();
                 if let Some(next) = cursor.next_offset() {
                     request.from = Start::Offset(next).to_wire();
                 }
                 // Never back behind what was seen.
-                let seen = Position::from_bytes(header.position.clone());
-                request.consistency = Some(consistency.clone().at_least(seen).to_wire());
+                let asks = consistency.clone().at_least(reached.clone());
+                request.consistency = Some(asks.to_wire());
                 request.incarnation = Some(header.incarnation);
                 Ask::Tail(request)
             };
             match feed.next(resume).await? {
                 Some(message) => {
+                    self.note(&message);
                     self.cursor.push(message.batches);
-                    if let Some(header) = message.header {
-                        if let Some(session) = &self.session {
-                            session.saw(&self.request.log, &header);
-                        }
-                        self.header = header.clone();
-                        self.unread_header = Some(header);
-                    }
                 }
                 None => {
                     let error = Error::broken(crate::Effect::None, "the node ended the tail");
                     feed.broke(error.at(feed.endpoint().as_str()))?;
                 }
             }
+        }
+    }
+
+    /// Takes in what a message says about itself, before its records are handed out: the session has
+    /// seen them from then on.
+    fn note(&mut self, message: &ReadResponse) {
+        let (log, session) = (&self.request.log, self.session.as_ref());
+        match &message.header {
+            Some(header) => {
+                if let Some(session) = session {
+                    session.saw(log, header);
+                }
+                self.reached = Position::from_bytes(header.position.clone());
+                self.header_since = self.feed.came_after();
+                self.header = header.clone();
+                self.unread_header = Some(header.clone());
+            }
+            None if !message.position.is_empty() => {
+                self.reached = Position::from_bytes(message.position.clone());
+                if let Some(session) = session {
+                    let at = (message.applied_index, self.reached.clone());
+                    session.reached(log, &self.header, at);
+                }
+            }
+            None => {}
         }
     }
 }

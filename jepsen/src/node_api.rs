@@ -142,7 +142,7 @@ impl NodeApi {
                 Err(status) => return Err(status.into()),
             };
             let before = batches.len();
-            while let Some(ReadResponse { header, batches: stored }) = stream.message().await? {
+            while let Some(ReadResponse { header, batches: stored, .. }) = stream.message().await? {
                 if let Some(header) = header {
                     ensure!(header.served_by == self.node.0, "answered by {}", header.served_by);
                     ends = Some((header.start_offset, header.next_offset));

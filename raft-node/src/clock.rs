@@ -25,6 +25,12 @@ impl BootInstant {
         Self(self.0.saturating_sub(span))
     }
 
+    /// That long later.
+    #[must_use]
+    pub fn after(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(span))
+    }
+
     /// Time from `earlier` to `self`; zero if it is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

@@ -1,7 +1,9 @@
 //! How far a session has seen, log by log. Pure.
 //!
 //! Logs of one group share one history, so the newest point of a group covers everything that was
-//! seen in it; a log's own point says besides which incarnation of the log that was.
+//! seen in it; a log's own point says besides which incarnation of the log that was. A group's
+//! newest point is kept apart from the logs: it outlives the log that it was seen at, and gives way
+//! to a newer one only.
 
 use std::collections::BTreeMap;
 
@@ -22,10 +24,12 @@ pub(super) struct Seen {
     pub(super) position: Position,
 }
 
-/// The newest point of each log that a session has seen.
+/// The newest point of each log and of each group that a session has seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Frontier {
     logs: BTreeMap<String, Seen>,
+    /// By group, with the log that it was seen at, which may have been forgotten since.
+    newest: BTreeMap<u32, (String, Seen)>,
 }
 
 /// What a read of one log must reflect.
@@ -40,6 +44,7 @@ pub(super) struct Needs {
 impl Frontier {
     /// `log` was seen at this point.
     pub(super) fn observe(&mut self, log: &str, seen: Seen) {
+        self.reached(log, seen.clone());
         match self.logs.get_mut(log) {
             // The same log never changes its group: what differs is from another cluster, and
             // nodes refuse it.
@@ -54,13 +59,26 @@ impl Frontier {
         }
     }
 
+    /// The group was seen at this point, in looking for `log`, which need not be there.
+    pub(super) fn reached(&mut self, log: &str, seen: Seen) {
+        match self.newest.get_mut(&seen.group) {
+            Some((_, known)) if known.log_index >= seen.log_index => {}
+            Some(known) => *known = (log.to_owned(), seen),
+            None => drop(self.newest.insert(seen.group, (log.to_owned(), seen))),
+        }
+    }
+
     /// Everything that `other` has seen is seen here, too.
     pub(super) fn join(&mut self, other: &Self) {
         for (log, seen) in &other.logs {
             self.observe(log, seen.clone());
         }
+        for (log, seen) in other.newest.values() {
+            self.reached(log, seen.clone());
+        }
     }
 
+    /// Forgets what was seen of a log itself. Not that its group had come so far.
     pub(super) fn forget(&mut self, log: &str) {
         self.logs.remove(log);
     }
@@ -68,54 +86,41 @@ impl Frontier {
     /// What a read of `log` must reflect.
     pub(super) fn needs(&self, log: &str) -> Needs {
         let own = self.logs.get(log);
-        let foreign = self
-            .newest()
-            .into_iter()
-            .filter(|(name, seen)| match own {
-                Some(own) => own.group == seen.group && own.log_index < seen.log_index,
-                // In whichever group it is.
-                None => *name != log,
-            })
-            .map(|(name, seen)| (name.to_owned(), seen.clone()))
-            .collect();
+        let newer = |seen: &Seen| match own {
+            Some(own) => own.group == seen.group && own.log_index < seen.log_index,
+            // In whichever group it is.
+            None => true,
+        };
+        let foreign = self.newest.values().filter(|(_, seen)| newer(seen)).cloned().collect();
         Needs { own: own.map(|seen| seen.position.clone()), foreign }
     }
 
-    /// Every log, those first that must not be left out: the newest of each group.
+    /// Every point, those first that must not be left out: the newest of each group.
     pub(super) fn by_weight(&self) -> Vec<(&str, &Seen)> {
-        let newest = self.newest();
-        let mut others: Vec<_> = self
-            .logs
-            .iter()
-            .map(|(log, seen)| (log.as_str(), seen))
-            .filter(|entry| !newest.contains(entry))
-            .collect();
+        let newest = self.newest.values().map(|(log, seen)| (log.as_str(), seen));
+        let is_newest = |log: &str, seen: &Seen| {
+            self.newest.get(&seen.group).is_some_and(|(name, newest)| name == log && newest == seen)
+        };
+        let logs = self.logs.iter().map(|(log, seen)| (log.as_str(), seen));
+        let mut others: Vec<_> = logs.filter(|(log, seen)| !is_newest(log, seen)).collect();
         others.sort_by_key(|(_, seen)| std::cmp::Reverse(seen.log_index));
-        newest.into_iter().chain(others).collect()
+        newest.chain(others).collect()
+    }
+
+    /// Is this point one of the group only, as its log was forgotten?
+    pub(super) fn is_forgotten(&self, log: &str, seen: &Seen) -> bool {
+        self.logs.get(log) != Some(seen)
     }
 
     /// How many groups it spans.
     pub(super) fn groups(&self) -> usize {
-        self.newest().len()
+        self.newest.len()
     }
 
-    /// The newest point of each group, in group order.
-    fn newest(&self) -> Vec<(&str, &Seen)> {
-        let mut newest: BTreeMap<u32, (&str, &Seen)> = BTreeMap::new();
-        for (log, seen) in &self.logs {
-            let entry = newest.entry(seen.group).or_insert((log, seen));
-            if entry.1.log_index < seen.log_index {
-                *entry = (log, seen);
-            }
-        }
-        newest.into_values().collect()
-    }
-
-    /// Drops the log that was not seen for the longest time, unless its group's newest point would
-    /// go with it.
+    /// Drops the log that was not seen for the longest time.
     fn evict(&mut self) {
-        let oldest = self.by_weight().last().map(|(log, _)| (*log).to_owned());
-        if let Some(log) = oldest.filter(|_| self.groups() < self.logs.len()) {
+        let oldest = self.logs.iter().min_by_key(|(_, seen)| seen.log_index);
+        if let Some(log) = oldest.map(|(log, _)| log.clone()) {
             self.logs.remove(&log);
         }
     }
@@ -144,8 +149,27 @@ pub(super) mod tests {
         assert_eq!(forth, frontier(&[("a", 0, 7), ("a", 0, 5)]));
         forth.join(&frontier(&[("a", 0, 6), ("b", 1, 3)]));
         assert_eq!(forth, frontier(&[("a", 0, 7), ("b", 1, 3)]));
-        forth.forget("a");
-        assert_eq!(forth, frontier(&[("b", 1, 3)]));
+    }
+
+    #[test]
+    fn a_forgotten_log_leaves_what_its_group_had_come_to() {
+        let mut frontier = frontier(&[("a", 0, 5), ("gone", 0, 9), ("b", 1, 3)]);
+        frontier.forget("gone");
+        for log in ["a", "gone", "new"] {
+            let needs = frontier.needs(log);
+            let at_9 = needs.foreign.iter().any(|(name, at)| name == "gone" && at.log_index == 9);
+            assert!(at_9, "{log}: {needs:?}");
+        }
+        assert_eq!(frontier.needs("gone").own, None);
+        // An older answer does not take its place, a newer one does.
+        frontier.observe("a", seen(0, 8));
+        assert_eq!(frontier.needs("a").foreign.len(), 1);
+        frontier.observe("a", seen(0, 10));
+        assert_eq!(frontier.needs("a").foreign, []);
+        // "No such log" is a state that was seen, too.
+        frontier.reached("none", seen(0, 11));
+        assert_eq!(frontier.needs("a").foreign.len(), 1);
+        assert_eq!(frontier.needs("none").own, None);
     }
 
     #[test]
@@ -172,17 +196,22 @@ pub(super) mod tests {
         // Each case is long: it must go beyond the logs that are remembered.
         #![proptest_config(ProptestConfig::with_cases(20))]
 
-        /// However many logs there are, a read of any of them reflects all that was seen in its
-        /// group.
+        /// However many logs there are, and whichever are forgotten, a read of any of them reflects
+        /// all that was seen in its group.
         #[test]
-        fn nothing_seen_is_lost(steps in prop::collection::vec((0..1500_u32, 0..1000_u64), 0..3000)) {
+        fn nothing_seen_is_lost(
+            steps in prop::collection::vec((0..1500_u32, 0..1000_u64, prop::bool::weighted(0.1)), 0..3000)
+        ) {
             let mut frontier = Frontier::default();
             let mut newest = BTreeMap::<u32, u64>::new();
-            for (log, index) in steps {
+            for (log, index, forget) in steps {
                 let group = log % 3;
                 frontier.observe(&log.to_string(), seen(group, index));
                 let known = newest.entry(group).or_default();
                 *known = index.max(*known);
+                if forget {
+                    frontier.forget(&log.to_string());
+                }
             }
             prop_assert!(frontier.logs.len() <= MAX_LOGS);
             for (group, index) in newest {

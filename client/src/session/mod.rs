@@ -99,7 +99,8 @@ impl Session {
     }
 
     /// Forgets a log: after it was deleted, reads of a new one under its name are refused until
-    /// then, because what was seen is gone.
+    /// then, because what was seen is gone. What was seen of other logs, and how far the log's group
+    /// had come, stays.
     pub fn forget(&self, log: &str) {
         self.seen().forget(log);
     }
@@ -166,7 +167,7 @@ impl Session {
         loop {
             match self.client.describe_log(name, reading.asks()).await {
                 Ok((info, header)) => {
-                    self.saw(name, &header);
+                    reading.answered(&header);
                     return Ok((info, header));
                 }
                 Err(error) => reading.refused(error).await?,
@@ -185,8 +186,18 @@ impl Session {
         self.seen().observe(log, seen);
     }
 
+    /// An answer about `log` that goes on: a later point, in the words of `header`.
+    pub(crate) fn reached(&self, log: &str, header: &ReadHeader, at: (u64, Position)) {
+        let ((log_index, position), incarnation) = (at, header.incarnation);
+        self.seen().observe(log, Seen { group: header.group, log_index, incarnation, position });
+    }
+
     /// Is the log that was seen gone, or another one by now?
     async fn is_deleted(&self, log: &str, seen: &Seen) -> Result<bool> {
+        if seen.incarnation == 0 {
+            // A point of the group: no log goes away with it.
+            return Ok(false);
+        }
         match self.client.describe_log(log, &Consistency::linearizable()).await {
             Ok((info, _)) => Ok(info.incarnation != seen.incarnation),
             Err(error) if error.kind() == ErrorKind::LogNotFound => Ok(true),
@@ -198,20 +209,23 @@ impl Session {
 /// A read about to be made, within a session or not: what it asks for.
 pub(crate) struct Reading<'a> {
     session: Option<&'a Session>,
+    log: &'a str,
     /// What was seen of the log itself is in it.
     own: Consistency,
     /// What was seen of others.
     foreign: Vec<(String, Seen)>,
+    /// Of those, the logs that turned out to be deleted, with their groups.
+    deleted: Vec<(String, u32)>,
     asks: Consistency,
 }
 
 impl<'a> Reading<'a> {
-    pub(crate) fn new(session: Option<&'a Session>, log: &str, asked: &Consistency) -> Self {
+    pub(crate) fn new(session: Option<&'a Session>, log: &'a str, asked: &Consistency) -> Self {
         let Needs { own, foreign } = session.map(|s| s.seen().needs(log)).unwrap_or_default();
         let own = own.into_iter().fold(asked.clone(), Consistency::at_least);
         let seen = foreign.iter().map(|(_, seen)| seen.position.clone());
         let asks = seen.fold(own.clone(), Consistency::at_least);
-        Self { session, own, foreign, asks }
+        Self { session, log, own, foreign, deleted: Vec::new(), asks }
     }
 
     /// What to ask for.
@@ -219,26 +233,42 @@ impl<'a> Reading<'a> {
         &self.asks
     }
 
+    /// It was answered.
+    pub(crate) fn answered(&self, header: &ReadHeader) {
+        let Some(session) = self.session else { return };
+        session.saw(self.log, header);
+        // Only now, and only of this group: until a read has made up for it, what was seen in them
+        // must not get lost.
+        for (log, _) in self.deleted.iter().filter(|(_, group)| *group == header.group) {
+            session.seen().forget(log);
+        }
+    }
+
     /// It was refused: with another question it may not be. Otherwise, that is the answer.
     pub(crate) async fn refused(&mut self, error: Error) -> Result<()> {
         let foreign = std::mem::take(&mut self.foreign);
         let Some(session) = self.session else { return Err(error) };
+        if let Some(header) = error.read_header() {
+            // A state was seen in which it is not there: that, too, is not taken back.
+            let (log_index, position) = (header.applied_index, header.position.clone());
+            let position = Position::from_bytes(position);
+            let (group, incarnation) = (header.group, header.incarnation);
+            session.seen().reached(self.log, Seen { group, log_index, incarnation, position });
+        }
         if error.kind() != ErrorKind::BadPosition || foreign.is_empty() {
             return Err(error);
         }
         // Another log that was seen may have been deleted since. Then a linearizable read is as
         // good: it reflects all that anybody has seen before, without naming it.
         let mut asks = self.own.clone().with_level(Level::Linearizable);
-        let mut deleted = false;
         for (log, seen) in foreign {
             if session.is_deleted(&log, &seen).await? {
-                session.seen().forget(&log);
-                deleted = true;
+                self.deleted.push((log, seen.group));
             } else {
                 asks = asks.at_least(seen.position);
             }
         }
         self.asks = asks;
-        if deleted { Ok(()) } else { Err(error) }
+        if self.deleted.is_empty() { Err(error) } else { Ok(()) }
     }
 }

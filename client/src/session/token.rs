@@ -1,8 +1,9 @@
 //! A session as text, small enough for a cookie.
 //!
-//! Layout: version, number of entries, then per entry group, log index, incarnation, log name, and the position
-//! token as what it shares with the one before and the rest; CRC32C of all that. In URL-safe
-//! base64. The checksum finds damage on the way; whether the positions are genuine, nodes check.
+//! Layout: version, number of entries, then per entry the group (times two, plus one where only the
+//! group's point counts and its log was forgotten), log index, incarnation, log name, and the
+//! position token as what it shares with the one before and the rest; CRC32C of all that. In
+//! URL-safe base64. The checksum finds damage on the way; whether the positions are genuine, nodes check.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::{Buf, BufMut, Bytes};
@@ -11,7 +12,7 @@ use prost::encoding::{decode_varint, encode_varint};
 use super::frontier::{Frontier, Seen};
 use crate::position::Position;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Browsers take 4096 bytes of name, value and attributes; base64 adds a third.
 const MAX_BYTES: usize = 2900;
@@ -37,7 +38,8 @@ pub(super) fn encode(frontier: &Frontier) -> String {
         let token = seen.position.as_bytes();
         let shared = last.iter().zip(token).take_while(|(a, b)| a == b).count();
         let mut entry = Vec::with_capacity(64 + log.len());
-        encode_varint(seen.group.into(), &mut entry);
+        let forgotten = frontier.is_forgotten(log, seen);
+        encode_varint(u64::from(seen.group) << 1 | u64::from(forgotten), &mut entry);
         encode_varint(seen.log_index, &mut entry);
         encode_varint(seen.incarnation, &mut entry);
         put(&mut entry, log.as_bytes());
@@ -73,7 +75,8 @@ pub(super) fn decode(text: &str) -> Result<Frontier, BadSession> {
     let mut frontier = Frontier::default();
     let mut last = Vec::new();
     for _ in 0..number(&mut rest)? {
-        let group = number(&mut rest)?.try_into().map_err(|_| BadSession::Malformed)?;
+        let head = number(&mut rest)?;
+        let group = (head >> 1).try_into().map_err(|_| BadSession::Malformed)?;
         let log_index = number(&mut rest)?;
         let incarnation = number(&mut rest)?;
         let log = std::str::from_utf8(take(&mut rest)?).map_err(|_| BadSession::Malformed)?;
@@ -81,7 +84,11 @@ pub(super) fn decode(text: &str) -> Result<Frontier, BadSession> {
         let mut token = last.get(..shared).ok_or(BadSession::Malformed)?.to_vec();
         token.extend_from_slice(take(&mut rest)?);
         let position = Position::from_bytes(token.clone().into());
-        frontier.observe(log, Seen { group, log_index, incarnation, position });
+        let seen = Seen { group, log_index, incarnation, position };
+        match head & 1 {
+            0 => frontier.observe(log, seen),
+            _ => frontier.reached(log, seen),
+        }
         last = token;
     }
     if rest.is_empty() { Ok(frontier) } else { Err(BadSession::Malformed) }
@@ -170,10 +177,15 @@ mod tests {
         }
 
         #[test]
-        fn sessions_come_back(logs in prop::collection::btree_map("[a-z]{1,9}", (0..4_u32, any::<u64>()), 0..20)) {
+        fn sessions_come_back(
+            logs in prop::collection::btree_map("[a-z]{1,9}", (0..4_u32, any::<u64>(), any::<bool>()), 0..20)
+        ) {
             let mut frontier = Frontier::default();
-            for (log, (group, index)) in logs {
+            for (log, (group, index, forget)) in logs {
                 frontier.observe(&log, seen(group, index));
+                if forget {
+                    frontier.forget(&log);
+                }
             }
             prop_assert_eq!(decode(&encode(&frontier)), Ok(frontier));
         }

@@ -4,6 +4,7 @@
 #![allow(clippy::result_large_err, reason = "errors here are the wire's, passed on as they are")]
 #![allow(clippy::large_enum_variant, reason = "a handful live at a time")]
 
+mod ages;
 mod calls;
 mod cluster;
 mod producer;

@@ -188,7 +188,7 @@ async fn a_replica_that_is_behind_is_not_an_end() {
         log.next = 5;
         log.batches.split_off(5)
     };
-    let node = shared.hint().unwrap().node_id as usize - 1;
+    let node = (0..3).find(|n| cluster.endpoint(*n) == *tailer.endpoint()).unwrap();
     shared.control().down[node] = true;
     shared.bump();
     let calls = shared.control().calls.iter().sum::<u64>();

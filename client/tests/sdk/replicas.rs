@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, Weak},
     time::Duration,
 };
 
@@ -31,6 +31,8 @@ pub struct Replica {
     pub stuck_at: Option<u64>,
     /// The age it can prove.
     pub age: Duration,
+    /// Headers that its tails have sent by now, besides the first one.
+    pub beats: u64,
 }
 
 #[derive(Default)]
@@ -40,6 +42,8 @@ struct Inner {
     index: u64,
     /// Entries that were acknowledged and are gone: an unsafe recovery.
     lost_behind: Option<u64>,
+    /// What a log says of its own level.
+    level: Option<wire::ReadLevel>,
     /// Name: incarnation and next offset, by index.
     logs: HashMap<String, (u64, Vec<(u64, u64)>)>,
     /// Reads (and probes) that arrived, by replica.
@@ -47,8 +51,11 @@ struct Inner {
     unanswered: Vec<u32>,
 }
 
-/// Three replicas of one group; the first one leads.
+/// Three replicas of two groups with one history; the first one leads. Logs "other/..." are in
+/// group 1.
 pub struct Replicas {
+    /// For tails, which outlive a call.
+    me: Weak<Self>,
     inner: Mutex<Inner>,
     changed: watch::Sender<()>,
 }
@@ -72,14 +79,18 @@ fn broken() -> Error {
 impl Replicas {
     /// Log "l" exists.
     pub fn new() -> Arc<Self> {
-        let this = Self { inner: Mutex::default(), changed: watch::Sender::new(()) };
+        let this = Arc::new_cyclic(|me: &Weak<Self>| Self {
+            me: me.clone(),
+            inner: Mutex::default(),
+            changed: watch::Sender::new(()),
+        });
         {
             let mut inner = this.inner();
             inner.replicas = vec![Replica::default(); 3];
             (inner.reads, inner.unanswered) = (vec![0; 3], vec![0; 3]);
         }
         this.create("l");
-        Arc::new(this)
+        this
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -99,6 +110,11 @@ impl Replicas {
     pub fn set(&self, n: usize, change: impl FnOnce(&mut Replica)) {
         change(&mut self.inner().replicas[n]);
         self.changed.send_replace(());
+    }
+
+    /// Every log says this of its own level.
+    pub fn level(&self, level: wire::ReadLevel) {
+        self.inner().level = Some(level);
     }
 
     pub fn create(&self, log: &str) {
@@ -159,8 +175,9 @@ impl Replicas {
             incarnation: *incarnation,
             ..Default::default()
         };
-        let position = position(index, *incarnation);
-        let stamp = Some(wire::Stamp { term: 1, log_index: index, ..Default::default() });
+        let group = group(log);
+        let position = position(index, *incarnation, group);
+        let stamp = Some(wire::Stamp { group, term: 1, log_index: index, ..Default::default() });
         self.changed.send_replace(());
         wire::AppendResponse { part: Some(part), position, stamp }
     }
@@ -189,16 +206,35 @@ impl Replicas {
         }
         self.age(n, &consistency).await?;
         for token in &consistency.at_least {
-            self.reach(n, token).await?;
+            self.reach(n, token, group(log)).await?;
         }
+        self.look(n, log, consistency.level())
+    }
+
+    /// What a replica shows of a log right now.
+    fn look(&self, n: usize, log: &str, asked: Level) -> Result<wire::ReadHeader, Error> {
         let inner = self.inner();
         let applied = inner.replicas[n].stuck_at.unwrap_or(u64::MAX).min(inner.index);
+        let given = inner.level.filter(|_| asked == Level::Unspecified);
+        let age_ms = Some(inner.replicas[n].age.as_millis() as u64);
+        let group = group(log);
         let Some((incarnation, ends)) = inner.logs.get(log).filter(|log| log.0 <= applied) else {
-            return Err(refusal(ErrorKind::LogNotFound, false));
+            let header = wire::ReadHeader {
+                group,
+                position: position(applied, 0, group),
+                applied_index: applied,
+                age_ms,
+                ..Default::default()
+            };
+            let detail = detail(ErrorKind::LogNotFound, false, Effect::None);
+            return Err(Error::from_detail(ErrorDetail { header: Some(header), ..detail }));
         };
         let next_offset = ends.iter().rfind(|(index, _)| *index <= applied).map_or(0, |end| end.1);
         Ok(wire::ReadHeader {
-            position: position(applied, *incarnation),
+            group,
+            position: position(applied, *incarnation, group),
+            age_ms,
+            given,
             term: 1,
             applied_index: applied,
             served_by: n as u64,
@@ -211,6 +247,7 @@ impl Replicas {
     async fn age(&self, n: usize, asked: &wire::Consistency) -> Result<(), Error> {
         let bound = match asked.level() {
             Level::Eventual => return Ok(()),
+            Level::Unspecified if self.inner().level.is_some() => return Ok(()),
             Level::Linearizable | Level::Unspecified => {
                 self.catch_up(n).await;
                 Duration::ZERO
@@ -238,10 +275,12 @@ impl Replicas {
         }
     }
 
-    async fn reach(&self, n: usize, token: &[u8]) -> Result<(), Error> {
-        let (index, incarnation) = token.split_at(8);
-        let number = |bytes: &[u8]| u64::from_be_bytes(bytes.try_into().expect("8 bytes"));
-        let (index, incarnation) = (number(index), number(incarnation));
+    async fn reach(&self, n: usize, token: &[u8], of_group: u32) -> Result<(), Error> {
+        let number = |at: usize| u64::from_be_bytes(token[at..at + 8].try_into().expect("8 bytes"));
+        let (index, incarnation) = (number(0), number(8));
+        if number(16) != u64::from(of_group) {
+            return Ok(());
+        }
         let mut changed = self.changed.subscribe();
         loop {
             {
@@ -250,7 +289,9 @@ impl Replicas {
                     return Err(refusal(ErrorKind::BadPosition, false));
                 }
                 if inner.replicas[n].stuck_at.unwrap_or(u64::MAX).min(inner.index) >= index {
-                    return match inner.logs.values().any(|log| log.0 == incarnation) {
+                    return match incarnation == 0
+                        || inner.logs.values().any(|log| log.0 == incarnation)
+                    {
                         true => Ok(()),
                         false => Err(refusal(ErrorKind::BadPosition, false)),
                     };
@@ -261,8 +302,25 @@ impl Replicas {
     }
 }
 
-fn position(index: u64, incarnation: u64) -> bytes::Bytes {
-    [index.to_be_bytes(), incarnation.to_be_bytes()].concat().into()
+fn group(log: &str) -> u32 {
+    u32::from(log.starts_with("other/"))
+}
+
+fn position(index: u64, incarnation: u64, group: u32) -> bytes::Bytes {
+    [index, incarnation, group.into()].map(u64::to_be_bytes).concat().into()
+}
+
+/// A batch of so many records.
+fn stored(offsets: std::ops::Range<u64>) -> wire::StoredBatch {
+    let batch = quorate_client::Batch::of(offsets.clone().map(|n| n.to_string())).unwrap();
+    wire::StoredBatch {
+        first_offset: offsets.start,
+        count: batch.record_count(),
+        visible_from: offsets.start,
+        batch: batch.bytes().clone(),
+        batch_crc32c: batch.crc32c(),
+        ..Default::default()
+    }
 }
 
 /// A read that waits at a replica.
@@ -357,11 +415,11 @@ impl Transport for Replicas {
         let header = within(timeout, self.header(number(to), &request.log, consistency)).await?;
         // Nobody here looks at records.
         let header = wire::ReadHeader { next_offset: 0, ..header };
-        let message = wire::ReadResponse { header: Some(header), batches: Vec::new() };
+        let message = wire::ReadResponse { header: Some(header), ..Default::default() };
         Ok(futures::stream::iter([Ok(message)]).boxed())
     }
 
-    /// One header, and silence.
+    /// One header; then what is appended, without one; and a header with each beat.
     async fn tail(
         &self,
         to: &Endpoint,
@@ -369,9 +427,47 @@ impl Transport for Replicas {
         timeout: Duration,
     ) -> Result<Answers<wire::ReadResponse>, Error> {
         let consistency = request.consistency.unwrap_or_default();
+        let asked = consistency.level();
         let header = within(timeout, self.header(number(to), &request.log, consistency)).await?;
-        let message = wire::ReadResponse { header: Some(header), batches: Vec::new() };
-        Ok(futures::stream::iter([Ok(message)]).chain(futures::stream::pending()).boxed())
+        let n = number(to);
+        let (mut beats, mut next) = (self.inner().replicas[n].beats, header.next_offset);
+        let first = wire::ReadResponse { header: Some(header), ..Default::default() };
+        let this = self.me.upgrade().expect("whoever asks holds it");
+        // Who reads late finds what was sent meanwhile.
+        let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let mut changed = this.changed.subscribe();
+            let mut message = first;
+            while sender.send(Ok(message)).is_ok() {
+                message = loop {
+                    let header = this.look(n, &request.log, asked).expect("it stays");
+                    let now = this.inner().replicas[n].beats;
+                    if header.next_offset > next {
+                        let batches = vec![stored(next..header.next_offset)];
+                        next = header.next_offset;
+                        let (position, applied_index) = (header.position, header.applied_index);
+                        break wire::ReadResponse {
+                            header: None,
+                            batches,
+                            position,
+                            applied_index,
+                        };
+                    }
+                    if now > beats {
+                        beats = now;
+                        break wire::ReadResponse { header: Some(header), ..Default::default() };
+                    }
+                    tokio::select! {
+                        changed = changed.changed() => changed.expect("the replicas live"),
+                        () = sender.closed() => return,
+                    }
+                };
+            }
+        });
+        let messages = futures::stream::unfold(receiver, |mut receiver| async {
+            receiver.recv().await.map(|message| (message, receiver))
+        });
+        Ok(messages.boxed())
     }
 
     async fn append_stream(

@@ -204,7 +204,14 @@ impl Node {
 
     /// Sends batches, with faults. False: the stream is over.
     fn send(&self, to: &Sender<wire::ReadResponse>, batch: wire::StoredBatch) -> bool {
-        let message = |batch| Ok(wire::ReadResponse { header: None, batches: vec![batch] });
+        let message = |batch| {
+            let (position, applied_index) = {
+                let state = self.shared.state();
+                (state.position(), state.index)
+            };
+            let batches = vec![batch];
+            Ok(wire::ReadResponse { header: None, batches, position, applied_index })
+        };
         match self.shared.read_fault(self.at) {
             None => to.send(message(batch)).is_ok(),
             Some(ReadFault::Cut) => {
@@ -430,7 +437,7 @@ impl LogService for Node {
             to = to.min(from + request.max_records);
         }
         let (sender, receiver) = mpsc::unbounded_channel();
-        let _ = sender.send(Ok(wire::ReadResponse { header: Some(header), batches: Vec::new() }));
+        let _ = sender.send(Ok(wire::ReadResponse { header: Some(header), ..Default::default() }));
         let mut bytes = 0;
         for batch in self.batches(&request.log, from, to) {
             let more = batch.batch.len() as u64;
@@ -456,7 +463,7 @@ impl LogService for Node {
         let mut next = Self::start_of(request.from, &header, header.next_offset)?;
         let interval = Duration::from_millis(request.header_interval_ms);
         let (sender, receiver) = mpsc::unbounded_channel();
-        let _ = sender.send(Ok(wire::ReadResponse { header: Some(header), batches: Vec::new() }));
+        let _ = sender.send(Ok(wire::ReadResponse { header: Some(header), ..Default::default() }));
         let node = Self { at: self.at, shared: self.shared.clone() };
         tokio::spawn(async move {
             loop {
@@ -485,7 +492,8 @@ impl LogService for Node {
                 match tokio::time::timeout(interval, changed.changed()).await {
                     Ok(changed) => changed.unwrap(),
                     Err(_) => {
-                        let message = wire::ReadResponse { header: Some(header), batches: vec![] };
+                        let message =
+                            wire::ReadResponse { header: Some(header), ..Default::default() };
                         if sender.send(Ok(message)).is_err() {
                             return;
                         }

@@ -143,6 +143,23 @@ async fn what_a_tail_brings_counts_as_it_comes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_record_that_a_tail_brought_is_there_for_good() {
+    for _ in 0..9 {
+        let replicas = Replicas::new();
+        let session = replicas.client().session();
+        let mut tailer = session.tail("l").at(&endpoint(0)).open().await.unwrap();
+        assert!(matches!(tailer.next().await.unwrap(), TailEvent::Header(_)));
+        replicas.freeze(1);
+        replicas.freeze(2);
+        let written = replicas.append("l", 1).stamp.unwrap().log_index;
+        // It comes without a header.
+        assert!(matches!(tailer.next().await.unwrap(), TailEvent::Batch(_)));
+        assert!(tailer.header().applied_index < written);
+        assert_eq!(look(&session, "l").await, (0, written));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_token_hands_a_session_over() {
     let replicas = Replicas::new();
     let (here, there) = (replicas.client(), replicas.client());
@@ -224,6 +241,85 @@ async fn a_deletion_does_not_take_a_session_back_in_time() {
         let last = append(&session, "gone").await;
         replicas.delete("gone");
         assert!(look(&session, "l").await.1 >= last);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_is_made_up_for_before_it_is_forgotten() {
+    // Given up at any moment of the read that finds out about the deletion.
+    for give_up in 0..24 {
+        let replicas = Replicas::new();
+        replicas.create("gone");
+        replicas.freeze(1);
+        replicas.freeze(2);
+        let session = replicas.client().session();
+        let last = append(&session, "gone").await;
+        replicas.delete("gone");
+        replicas.set(0, |replica| replica.delay = Duration::from_millis(300));
+        let limit = Duration::from_millis(200 * give_up);
+        let _ = tokio::time::timeout(limit, look(&session, "l")).await;
+        for _ in 0..3 {
+            let seen = look(&session, "l").await.1;
+            assert!(seen >= last, "{seen} after {last}, given up after {limit:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_seen_in_other_groups_outlives_its_log() {
+    for _ in 0..9 {
+        let replicas = Replicas::new();
+        for log in ["gone", "other/gone", "other/l"] {
+            replicas.create(log);
+        }
+        replicas.freeze(1);
+        replicas.freeze(2);
+        let session = replicas.client().session();
+        append(&session, "gone").await;
+        let last = append(&session, "other/gone").await;
+        replicas.delete("gone");
+        replicas.delete("other/gone");
+        // A read of the first group makes up for what was seen there, and for that only.
+        assert!(look(&session, "l").await.1 >= last);
+        assert!(look(&session, "other/l").await.1 >= last);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn to_forget_a_log_is_not_to_go_back() {
+    for _ in 0..9 {
+        let replicas = Replicas::new();
+        replicas.create("cause");
+        let session = replicas.client().session();
+        replicas.freeze(1);
+        replicas.freeze(2);
+        let last = append(&session, "cause").await;
+        session.forget("cause");
+        assert!(look(&session, "l").await.1 >= last);
+        // Nor in another process.
+        let session = replicas.client().session();
+        let last = append(&session, "cause").await;
+        session.forget("cause");
+        let token: SessionToken = session.token().to_string().parse().unwrap();
+        assert!(look(&replicas.client().resume_session(&token), "l").await.1 >= last);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_a_log_is_not_there_was_seen_too() {
+    for _ in 0..9 {
+        let replicas = Replicas::new();
+        replicas.create("gone");
+        replicas.freeze(1);
+        replicas.freeze(2);
+        replicas.delete("gone");
+        let session = replicas.client().session();
+        let error = session.read("gone").at(&endpoint(0)).open().await.err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::LogNotFound);
+        assert_eq!(error.age(), Some(Duration::ZERO), "the answer says of which state it is");
+        let eventual = Consistency::eventual();
+        let again = session.describe_log("gone", &eventual).await;
+        assert_eq!(again.unwrap_err().kind(), ErrorKind::LogNotFound);
     }
 }
 

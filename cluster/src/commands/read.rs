@@ -133,7 +133,7 @@ fn header_line(header: &ReadHeader, endpoint: &str) -> String {
     let method = match header.method() {
         ReadMethod::ReadIndex => "confirmed by a quorum",
         ReadMethod::Probe => "confirmed by a quorum through a probe",
-        ReadMethod::Local | ReadMethod::Unspecified => "nothing proven",
+        ReadMethod::Local | ReadMethod::Unspecified => "as it happened to be there",
     };
     format!(
         "node {} ({}, {}) answered from applied index {} of term {}, read at {level}: {age}, \

@@ -81,7 +81,7 @@ impl Admin {
         let group = reader.group();
         let v = group.vitals();
         // Nobody may have read for long, and then no age is known that means anything.
-        reader.freshener().check(id, STATUS_AGE, STATUS_PATIENCE, Duration::ZERO).await;
+        reader.freshener().check(id, STATUS_AGE, STATUS_PATIENCE).await;
         let view = group.view().map_err(|why| read::local_failure(&why))?;
         let applied = view.applied().unwrap_or_default().index;
         Ok(GroupStatus {

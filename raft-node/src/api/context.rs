@@ -31,9 +31,9 @@ use crate::{
 /// Without a deadline of the caller's own, a request is answered within this.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A caller's deadline is ours less this, so that our typed answer reaches him before his own
-/// library gives up.
-const ANSWER_MARGIN: Duration = Duration::from_millis(5);
+/// A caller's deadline is ours less a twentieth, within these limits, so that our typed answer
+/// reaches him before his own library gives up: also where both machines are busy.
+const ANSWER_MARGIN: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(100)];
 
 /// One group's two sides.
 #[derive(Clone)]
@@ -76,7 +76,7 @@ impl Deadline {
     #[must_use]
     pub fn of(metadata: &MetadataMap) -> Self {
         let asked = metadata.get("grpc-timeout").and_then(|v| parse_timeout(v.to_str().ok()?));
-        let timeout = asked.map_or(DEFAULT_TIMEOUT, |t| t.saturating_sub(ANSWER_MARGIN));
+        let timeout = asked.map_or(DEFAULT_TIMEOUT, |t| t.saturating_sub(margin(t)));
         Self { timeout, started: runtime::now() }
     }
 
@@ -106,6 +106,11 @@ impl Deadline {
             Err(_) => Err(ApiError::deadline(effect_if_late)),
         }
     }
+}
+
+fn margin(timeout: Duration) -> Duration {
+    let [least, most] = ANSWER_MARGIN;
+    (timeout / 20).clamp(least, most)
 }
 
 fn parse_timeout(value: &str) -> Option<Duration> {
@@ -204,6 +209,21 @@ pub async fn accept(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_has_time_to_arrive() {
+        let left = |timeout: &'static str| {
+            let mut metadata = MetadataMap::new();
+            metadata.insert("grpc-timeout", timeout.parse().unwrap());
+            Deadline::of(&metadata).timeout.as_millis()
+        };
+        let table =
+            [("3m", 0), ("20m", 15), ("200m", 190), ("1S", 950), ("3S", 2_900), ("1M", 59_900)];
+        for (timeout, expected) in table {
+            assert_eq!(left(timeout), expected, "{timeout}");
+        }
+        assert_eq!(Deadline::of(&MetadataMap::new()).timeout, DEFAULT_TIMEOUT);
+    }
 
     #[test]
     fn grpc_timeouts() {

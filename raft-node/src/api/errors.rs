@@ -4,7 +4,7 @@
 //! do (G10).
 
 use prost::Message;
-use quorate_proto::v1::{Effect, ErrorDetail, ErrorKind, LeaderHint, Stamp};
+use quorate_proto::v1::{Effect, ErrorDetail, ErrorKind, LeaderHint, ReadHeader, Stamp};
 use quorate_state_machine::{
     batch::BatchError,
     limits::LimitExceeded,
@@ -13,9 +13,10 @@ use quorate_state_machine::{
 };
 use tonic::{Code, Status};
 
+use super::metadata;
 use crate::{
     raft::group::{Leader, WriteFailure},
-    read::ReadFailure,
+    read::{ReadFailure, forward::NotForwarded},
     write::admission::Overloaded,
 };
 
@@ -138,18 +139,31 @@ impl ApiError {
         error
     }
 
-    /// A read could not be served here, and was not forwarded.
-    pub fn not_forwarded(why: &str) -> Self {
-        let mut error = Self::new(
-            ErrorKind::ResourceExhausted,
-            true,
-            Effect::None,
-            format!("this replica can't serve the read, and did not forward it: {why}"),
-        );
-        error.0.limit = "forwarded_reads".to_owned();
-        error.0.limit_value = crate::read::forward::MAX_FORWARDED as u64;
-        error.0.retry_after_ms = OVERLOAD_RETRY_MS;
-        error
+    /// The refusal of a read that was to be forwarded, and was not.
+    pub fn not_forwarded(mut self, why: NotForwarded) -> Self {
+        let why = match why {
+            NotForwarded::Budget => {
+                self.0.limit = "forwarded_reads".to_owned();
+                self.0.limit_value = crate::read::forward::MAX_FORWARDED as u64;
+                self.0.retry_after_ms = OVERLOAD_RETRY_MS;
+                "as many reads are being forwarded as may be"
+            }
+            NotForwarded::Open => "the last forwarded reads failed",
+        };
+        self.0.message += &format!(". It was not forwarded: {why}");
+        self
+    }
+
+    /// The same of one that was forwarded in vain.
+    pub fn forwarded_in_vain(mut self, why: &Status) -> Self {
+        self.0.message += &format!(". It was forwarded in vain: {}", why.message());
+        self
+    }
+
+    /// A read found that out, of the state that `header` describes.
+    pub fn decided_by(mut self, header: ReadHeader) -> Self {
+        self.0.header = Some(header);
+        self
     }
 
     /// A position token that can't be honoured.
@@ -281,7 +295,12 @@ impl ApiError {
                 value: self.0.encode_to_vec(),
             }],
         };
-        Status::with_details(code, self.0.message, status.encode_to_vec().into())
+        let mut answer = Status::with_details(code, self.0.message, status.encode_to_vec().into());
+        match &self.0.header {
+            Some(header) => metadata::say(answer.metadata_mut(), header),
+            None => metadata::say_age(answer.metadata_mut(), self.0.age_ms),
+        }
+        answer
     }
 }
 
@@ -294,7 +313,7 @@ impl From<ApiError> for Status {
 /// An age on the wire: rounded up, as a bound must never be below the truth.
 #[must_use]
 pub fn age_ms(age: std::time::Duration) -> u64 {
-    u64::try_from(age.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
+    u64::try_from(age.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 /// Leader hint on the wire.
@@ -465,4 +484,42 @@ pub fn refused(group: GroupId, outcome: &Outcome, refused: &Refused) -> ApiError
     }
     error.0.stamp = Some(stamp(group, outcome));
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use quorate_state_machine::types::Term;
+
+    use super::*;
+
+    #[test]
+    fn an_age_is_never_below_the_truth() {
+        let table =
+            [(0, 0), (1, 1), (999_999, 1), (1_000_000, 1), (1_000_001, 2), (40_000_999, 41)];
+        for (ns, ms) in table {
+            assert_eq!(age_ms(Duration::from_nanos(ns)), ms, "{ns} ns");
+        }
+        assert_eq!(age_ms(Duration::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn a_refused_forwarding_keeps_its_reason_to_be_asked_for() {
+        let age = Duration::from_millis(700);
+        let leader = Leader { id: 2, client_address: "127.0.0.1:1".to_owned(), term: Term(3) };
+        let refusal = || ApiError::too_stale(None, Some(age), Some(leader.clone()));
+        let vain = refusal().forwarded_in_vain(&Status::cancelled("Timeout expired"));
+        let over = refusal().not_forwarded(NotForwarded::Budget);
+        let open = refusal().not_forwarded(NotForwarded::Open);
+        assert_eq!((over.0.limit.as_str(), over.0.limit_value), ("forwarded_reads", 64));
+        for error in [vain, over, open] {
+            assert_eq!((error.0.kind(), error.0.effect()), (ErrorKind::TooStale, Effect::None));
+            assert_eq!((error.0.age_ms, error.0.retryable), (Some(700), true));
+            assert_eq!(error.0.leader.as_ref().map(|leader| leader.node_id), Some(2));
+            assert!(error.0.message.contains("forwarded"), "{}", error.0.message);
+            let status = error.into_status();
+            assert_eq!(status.metadata().get(metadata::AGE).unwrap(), "700");
+        }
+    }
 }

@@ -21,7 +21,7 @@ use tonic::{
 use super::{
     context::{Context, Deadline},
     errors::ApiError,
-    read::Answers,
+    read::{Answers, offering},
 };
 use crate::read::forward::{Forwarding, NotForwarded, Ticket};
 
@@ -76,20 +76,19 @@ pub(super) fn helps(error: &ApiError) -> bool {
 fn begin(
     context: &Context,
     group: GroupId,
-    why: ApiError,
+    why: &ApiError,
 ) -> Result<(Ticket, LogServiceClient<Channel>), ApiError> {
     let reader = &context.sides(group).reader;
     let leader = reader.group().leader().filter(|l| l.id != context.node_id);
     let Some(leader) = leader.filter(|l| !l.client_address.is_empty()) else {
-        return Err(why);
+        return Err(why.clone());
     };
     let ticket = context.forwarder.limits.begin(reader.freshener().now()).map_err(|no| {
-        let (outcome, why) = match no {
-            NotForwarded::Budget => ("budget", "as many reads are being forwarded as may be"),
-            NotForwarded::Open => ("open", "the last forwarded reads failed"),
-        };
-        context.metrics.forwarded(outcome);
-        ApiError::not_forwarded(why)
+        context.metrics.forwarded(match no {
+            NotForwarded::Budget => "budget",
+            NotForwarded::Open => "open",
+        });
+        offering(context, group, why.clone()).not_forwarded(no)
     })?;
     Ok((ticket, context.forwarder.client(&leader.client_address)?))
 }
@@ -108,22 +107,31 @@ fn request<T>(message: T, deadline: Deadline) -> Request<T> {
     request
 }
 
-/// Tells the breaker what came of it. A refusal with a detail is an answer.
-fn judge<T>(context: &Context, group: GroupId, ticket: Ticket, result: &Result<T, Status>) {
+/// Tells the breaker what came of it. A refusal with a detail is the leader's answer; without one,
+/// it did not answer, and the caller is told `why` he would have had to be forwarded.
+fn judge<T>(
+    context: &Context,
+    group: GroupId,
+    ticket: Ticket,
+    result: Result<T, Status>,
+    why: ApiError,
+) -> Result<T, Status> {
     match result {
-        Err(status)
-            if status.details().is_empty()
-                && matches!(
-                    status.code(),
-                    Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown
-                ) =>
-        {
-            ticket.failed(context.sides(group).reader.freshener().now());
+        Err(status) if status.details().is_empty() => {
             context.metrics.forwarded("failed");
+            match status.code() {
+                Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => {
+                    ticket.failed(context.sides(group).reader.freshener().now());
+                }
+                // It is there, and would answer the next one.
+                _ => ticket.succeeded(),
+            }
+            Err(offering(context, group, why).forwarded_in_vain(&status).into())
         }
-        _ => {
+        answered => {
             ticket.succeeded();
             context.metrics.forwarded("answered");
+            answered
         }
     }
 }
@@ -135,7 +143,7 @@ pub(super) async fn read(
     deadline: Deadline,
     why: ApiError,
 ) -> Result<Answers, Status> {
-    let (ticket, mut client) = begin(context, group, why)?;
+    let (ticket, mut client) = begin(context, group, &why)?;
     let message = ReadRequest { consistency: by_the_leader(message.consistency), ..message };
     let first = async {
         let mut stream = client.read(request(message, deadline)).await?.into_inner();
@@ -144,8 +152,7 @@ pub(super) async fn read(
         Ok((first, stream))
     }
     .await;
-    judge(context, group, ticket, &first);
-    let (first, rest) = first?;
+    let (first, rest) = judge(context, group, ticket, first, why)?;
     let header = first.header.clone().unwrap_or_default();
     let stream = futures::stream::once(std::future::ready(Ok(first))).chain(rest);
     Ok((Box::pin(stream), header))
@@ -158,9 +165,8 @@ pub(super) async fn describe(
     deadline: Deadline,
     why: ApiError,
 ) -> Result<DescribeLogResponse, Status> {
-    let (ticket, mut client) = begin(context, group, why)?;
+    let (ticket, mut client) = begin(context, group, &why)?;
     let message = DescribeLogRequest { consistency: by_the_leader(message.consistency), ..message };
     let answer = client.describe_log(request(message, deadline)).await;
-    judge(context, group, ticket, &answer);
-    Ok(answer?.into_inner())
+    Ok(judge(context, group, ticket, answer, why)?.into_inner())
 }

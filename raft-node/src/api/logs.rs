@@ -66,11 +66,13 @@ pub(super) async fn delete(
     let (name, group) = context.locate(&request.name)?;
     let command = Command::DeleteLog { name, incarnation: request.incarnation.map(Incarnation) };
     let (outcome, accepted) = context.execute(group, command, deadline).await?;
-    let Accepted::Deleted(incarnation) = accepted else {
+    let Accepted::Deleted(_) = accepted else {
         unreachable!("a delete command is answered with Deleted");
     };
     Ok(DeleteLogResponse {
-        position: context.position(group, outcome.at, incarnation),
+        // About the group: a token of a log that is gone is refused, and who deleted it could not
+        // read his own deletion by it.
+        position: context.position(group, outcome.at, Incarnation(0)),
         stamp: Some(errors::stamp(group, &outcome)),
     })
 }
@@ -178,6 +180,11 @@ pub(super) async fn list(
         "" => None,
         token => Some(LogName::new(token)?),
     };
+    if forward::asked(request.consistency.as_ref()) {
+        return Err(ApiError::unsupported(
+            "a list is not forwarded: its groups may have different leaders; use ON_UNMET_WAIT",
+        ));
+    }
     let mut found: Vec<(GroupId, LogDescription)> = Vec::new();
     let mut headers = Vec::with_capacity(context.groups.len());
     for number in 0..context.groups.len() as u32 {

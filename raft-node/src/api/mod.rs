@@ -12,6 +12,7 @@ pub mod errors;
 pub mod forward;
 pub mod logs;
 mod members;
+mod metadata;
 pub mod position;
 pub mod read;
 pub mod route;

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use quorate_proto::v1::{self as wire, log_service_server::LogService};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
 use super::{
     append, append_stream,
     context::{Context, Deadline},
-    logs, read,
+    logs, metadata, read,
 };
 
 /// `quorate.v1.LogService` on this node.
@@ -22,20 +22,10 @@ fn open<T>(request: Request<T>) -> (Deadline, T) {
     (Deadline::of(request.metadata()), request.into_inner())
 }
 
-/// Repeats the essence of a read header as metadata, for proxies and for people: `x-data-lag-ms`
-/// (absent: unknown), `x-position` (the token in hexadecimal), `x-term`.
-fn with_header<T>(mut response: Response<T>, header: Option<&wire::ReadHeader>) -> Response<T> {
-    let Some(header) = header else { return response };
-    let metadata = response.metadata_mut();
-    let mut put = |name: &'static str, value: String| {
-        let value = value.parse().expect("digits are fine metadata");
-        metadata.insert(name, value);
-    };
-    if let Some(age) = header.age_ms {
-        put("x-data-lag-ms", age.to_string());
-    }
-    put("x-position", header.position.iter().map(|b| format!("{b:02x}")).collect());
-    put("x-term", header.term.to_string());
+/// An answer with the essence of its headers as metadata.
+fn saying<T>(answer: T, said: MetadataMap) -> Response<T> {
+    let mut response = Response::new(answer);
+    *response.metadata_mut() = said;
     response
 }
 
@@ -55,8 +45,8 @@ impl LogService for Logs {
     ) -> Result<Response<wire::DescribeLogResponse>, Status> {
         let (deadline, request) = open(request);
         let answer = logs::describe(&self.context, request, deadline).await?;
-        let header = answer.header.clone();
-        Ok(with_header(Response::new(answer), header.as_ref()))
+        let said = metadata::of(answer.header.as_slice());
+        Ok(saying(answer, said))
     }
 
     async fn list_logs(
@@ -64,7 +54,9 @@ impl LogService for Logs {
         request: Request<wire::ListLogsRequest>,
     ) -> Result<Response<wire::ListLogsResponse>, Status> {
         let (deadline, request) = open(request);
-        Ok(Response::new(logs::list(&self.context, request, deadline).await?))
+        let answer = logs::list(&self.context, request, deadline).await?;
+        let said = metadata::of(&answer.headers);
+        Ok(saying(answer, said))
     }
 
     async fn trim_log(
@@ -132,7 +124,7 @@ impl LogService for Logs {
     ) -> Result<Response<Self::ReadStream>, Status> {
         let (deadline, request) = open(request);
         let (stream, header) = read::read(self.context.clone(), request, deadline).await?;
-        Ok(with_header(Response::new(stream), Some(&header)))
+        Ok(saying(stream, metadata::of(&[header])))
     }
 
     type TailStream = read::ResponseStream;
@@ -146,6 +138,6 @@ impl LogService for Logs {
         let request = request.into_inner();
         let deadline = Deadline::default_for_streams();
         let (stream, header) = read::tail(self.context.clone(), request, deadline).await?;
-        Ok(with_header(Response::new(stream), Some(&header)))
+        Ok(saying(stream, metadata::of(&[header])))
     }
 }

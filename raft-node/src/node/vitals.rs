@@ -94,10 +94,20 @@ impl Health for Vitals {
 
     async fn lags(&self, bound: Duration) -> Vec<GroupLag> {
         let checks = self.groups.iter().map(|parts| async {
-            let id = parts.group.id;
-            let freshener = self.context.sides(id).reader.freshener();
-            let lag = freshener.check(id, bound, CHECK_PATIENCE, self.probation).await;
-            GroupLag { group: id, now: lag.now, worst: lag.worst }
+            let group = parts.group.id;
+            let freshener = self.context.sides(group).reader.freshener();
+            let now = freshener.check(group, bound, CHECK_PATIENCE).await;
+            GroupLag { group, now, worst: now }
+        });
+        futures::future::join_all(checks).await
+    }
+
+    async fn probation(&self, bound: Duration) -> Vec<GroupLag> {
+        let checks = self.groups.iter().map(|parts| async {
+            let group = parts.group.id;
+            let freshener = self.context.sides(group).reader.freshener();
+            let lag = freshener.probation(group, bound, CHECK_PATIENCE, self.probation).await;
+            GroupLag { group, now: lag.now, worst: lag.worst }
         });
         futures::future::join_all(checks).await
     }

@@ -21,6 +21,8 @@ pub trait Health: Send + Sync + 'static {
     /// How far behind this replica is in each group. Asks for a proof where there is none that is
     /// younger than `bound`, and waits for it, but not for long.
     fn lags(&self, bound: Duration) -> impl Future<Output = Vec<GroupLag>> + Send;
+    /// The same, with the time of probation; from then on the node looks by itself for a while.
+    fn probation(&self, bound: Duration) -> impl Future<Output = Vec<GroupLag>> + Send;
     /// Who leads each group, as far as this node knows.
     fn leaders(&self) -> Vec<GroupLeader>;
 }
@@ -50,7 +52,7 @@ pub struct GroupLag {
     pub group: GroupId,
     /// Now; `None`: nothing was proven since the start.
     pub now: Option<Duration>,
-    /// The worst that was found in the time of probation; `None`: it was unknown once.
+    /// The worst of the time of probation; `None`: it was unknown once, or nobody looked.
     pub worst: Option<Duration>,
 }
 
@@ -71,7 +73,7 @@ impl GroupLag {
         }
     }
 
-    /// Is it within the bound now, and was it whenever somebody looked in the time of probation?
+    /// Is it within the bound now, and was it all through the time of probation?
     ///
     /// # Errors
     /// Why not.
@@ -84,7 +86,11 @@ impl GroupLag {
                 worst.as_millis(),
                 bound.as_millis()
             )),
-            None => Err("is on probation: it has just started".to_owned()),
+            None => {
+                Err("is on probation: it has just started, or was not looked at for a while (it \
+                         was stopped, or nobody asked): ask again"
+                    .to_owned())
+            }
         }
     }
 }
@@ -236,7 +242,14 @@ mod tests {
                 Ok(()),
                 no("is on probation: it was up to 900 ms behind a moment ago, more than 500 ms"),
             ),
-            (lag(Some(ms(20)), None), Ok(()), no("is on probation: it has just started")),
+            (
+                lag(Some(ms(20)), None),
+                Ok(()),
+                no(
+                    "is on probation: it has just started, or was not looked at for a while (it was \
+                    stopped, or nobody asked): ask again",
+                ),
+            ),
             (
                 lag(None, None),
                 no("how far it is behind is unknown: nothing was proven yet"),

@@ -3,7 +3,9 @@
 //! One probe is on its way per peer, for all groups that this peer leads and somebody reads; for
 //! groups that this node leads it asks its own quorum, by the same rule. About every
 //! [`INTERVAL`] while there are readers; at once when a read waits for a younger proof than there
-//! is; never when nobody reads.
+//! is; never when nobody reads. Who only asks how far behind a replica is (an operator, a load
+//! balancer) causes one probe each time, and a load balancer one a second from then on
+//! ([`super::probation`]).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,6 +25,7 @@ use tokio::sync::{Notify, watch};
 use super::{
     ReadFailure,
     freshness::{Freshness, Proof, Ticket},
+    probation::{LOOK_EVERY, Probation},
     read_index::ReadIndexer,
     worst::{MAX_WINDOW, Worst},
 };
@@ -74,12 +77,11 @@ struct Ended {
 }
 
 /// What an operator is told about a group's evidence. Proves nothing to a reader.
-#[derive(Default)]
 struct Told {
     /// Ages that answers stated.
     ages: Worst,
-    /// How far behind the replica was when somebody checked; [`Duration::MAX`] where unknown.
-    lags: Worst,
+    /// Whether it has kept up.
+    probation: Probation,
     /// The youngest moment whose visibility was ever proven. Unlike the evidence itself it outlives
     /// a change of term: how far a replica is behind does not become unknown because its leader
     /// changed.
@@ -91,7 +93,7 @@ struct Told {
 pub struct Lag {
     /// Now; `None`: nothing was proven since the start.
     pub now: Option<Duration>,
-    /// The worst that any check found in the time of probation; `None`: it was unknown once.
+    /// The worst of the time of probation; `None`: it was unknown once, or nobody looked.
     pub worst: Option<Duration>,
 }
 
@@ -100,6 +102,8 @@ struct Shared {
     clock: Arc<dyn Clock>,
     client: Arc<PeerClient>,
     wake: Notify,
+    /// Somebody asks for [`Freshener::probation`].
+    watch: Notify,
     nonce: AtomicU64,
 }
 
@@ -135,11 +139,10 @@ impl Freshener {
             wanted: AtomicU64::new(0),
             ended: watch::Sender::new(Ended::default()),
             round_trip: AtomicU64::new(0),
-            told: Mutex::new({
-                let mut told = Told::default();
-                // A replica that has just started has to show first that it keeps up.
-                told.lags.observe(clock.boot(), Duration::MAX);
-                told
+            told: Mutex::new(Told {
+                ages: Worst::default(),
+                probation: Probation::new(clock.boot()),
+                visible_at: None,
             }),
         });
         let shared = Arc::new(Shared {
@@ -147,10 +150,13 @@ impl Freshener {
             clock,
             client,
             wake: Notify::new(),
+            watch: Notify::new(),
             nonce: AtomicU64::new(1),
         });
         runtime::spawn(run(shared.clone()));
-        Self { shared }
+        let this = Self { shared };
+        runtime::spawn(keep_looking(this.clone()));
+        this
     }
 
     /// Now, on the clock of the proofs.
@@ -209,17 +215,15 @@ impl Freshener {
         self.shared.slot(group).told().ages.over(self.now(), MAX_WINDOW)
     }
 
-    /// How far behind this replica is: asks for a proof younger than `bound` if there is none, and
-    /// gives it `patience` to come and to be applied. `probation` is the time that
-    /// [`Lag::worst`] looks back.
+    /// How far behind this replica is, `None` if nothing was proven since the start: asks for a
+    /// proof younger than `bound` if there is none, and gives it `patience` to come and to be
+    /// applied.
     pub async fn check(
         &self,
         group: GroupId,
         bound: Duration,
         patience: Duration,
-        probation: Duration,
-    ) -> Lag {
-        self.touch(group);
+    ) -> Option<Duration> {
         let slot = self.shared.slot(group);
         let young = async {
             let moment = self.now().before(bound);
@@ -234,10 +238,32 @@ impl Freshener {
         let now = self.now();
         let mut told = slot.told();
         told.visible_at = told.visible_at.max(visible);
-        let lag = told.visible_at.map(|moment| now.since(moment));
-        told.lags.observe(now, lag.unwrap_or(Duration::MAX));
-        let worst = told.lags.over(now, probation).filter(|worst| *worst < Duration::MAX);
-        Lag { now: lag, worst }
+        told.visible_at.map(|moment| now.since(moment))
+    }
+
+    /// The same, and how far behind it was in the time of `probation`. From now on, and for a while,
+    /// it is looked at also when nobody asks.
+    pub async fn probation(
+        &self,
+        group: GroupId,
+        bound: Duration,
+        patience: Duration,
+        probation: Duration,
+    ) -> Lag {
+        let bound = self.shared.slot(group).told().probation.ask(self.now(), bound);
+        self.shared.watch.notify_one();
+        let now = self.look(group, bound, patience).await;
+        let worst = match probation.is_zero() {
+            true => now,
+            false => self.shared.slot(group).told().probation.worst(self.now(), probation),
+        };
+        Lag { now, worst }
+    }
+
+    async fn look(&self, group: GroupId, bound: Duration, patience: Duration) -> Option<Duration> {
+        let lag = self.check(group, bound, patience).await;
+        self.shared.slot(group).told().probation.look(self.now(), lag);
+        lag
     }
 
     /// Round trip of the last confirmed probe; `None` before the first.
@@ -370,6 +396,23 @@ impl Slot {
             Err(failure) => Some(failure),
         };
         self.ended.send_replace(Ended { sent: ticket.sent(), failure });
+    }
+}
+
+/// Looks at the groups that somebody wants to be watched.
+async fn keep_looking(freshener: Freshener) {
+    let shared = freshener.shared.clone();
+    loop {
+        let now = freshener.now();
+        let watched = shared.slots.iter().filter_map(|slot| {
+            let bound = slot.told().probation.watched(now)?;
+            Some(freshener.look(slot.group.id, bound, LOOK_EVERY / 2))
+        });
+        let looks = futures::future::join_all(watched.collect::<Vec<_>>()).await;
+        match looks.is_empty() {
+            true => shared.watch.notified().await,
+            false => runtime::sleep(LOOK_EVERY).await,
+        }
     }
 }
 

@@ -104,6 +104,8 @@ pub struct Ask {
     pub level: Level,
     /// Points of this group that the answer must reflect, besides.
     pub at_least: Vec<AtLeast>,
+    /// Points of other groups that were named, too: nothing is said about them.
+    pub elsewhere: u32,
     /// What to do when the level can't be had.
     pub on_unmet: OnUnmet,
     /// When the read arrived.
@@ -135,6 +137,8 @@ pub struct Served {
     pub given: Level,
     /// One of the points is not in it; only where that was allowed.
     pub position_unmet: bool,
+    /// See [`Ask::elsewhere`].
+    pub elsewhere: u32,
 }
 
 /// A group's reading side.
@@ -185,7 +189,8 @@ impl Reader {
         for point in ask.at_least.iter().filter(|point| point.at.index <= applied.index) {
             check_history(&view, point)?;
         }
-        Ok(Served { view, applied, evidence, given, position_unmet })
+        let elsewhere = ask.elsewhere;
+        Ok(Served { view, applied, evidence, given, position_unmet, elsewhere })
     }
 
     /// Evidence of the asked level, or of less where that is allowed; and which level it is.

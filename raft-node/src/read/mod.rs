@@ -3,14 +3,15 @@
 //! `levels` decides what evidence a consistency level needs. Evidence comes from two places:
 //! `read_index` (the leader asks its quorum, one round shared by all who wait) and `freshener`
 //! (any replica asks the leader, one probe shared by all groups and readers); `freshness` is the
-//! pure part that judges it, `worst` what an operator is told about it. `recent` keeps what
-//! was just applied for tails.
+//! pure part that judges it, `worst` what an operator is told about it, and `probation`
+//! a load balancer. `recent` keeps what was just applied for tails.
 //!
 //! Never here: gRPC, and any answer based on "I am the leader" or "I heard from the leader".
 pub mod forward;
 pub mod freshener;
 pub mod freshness;
 pub mod levels;
+pub mod probation;
 pub mod read_index;
 pub mod recent;
 pub mod worst;

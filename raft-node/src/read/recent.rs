@@ -19,7 +19,7 @@ use quorate_state_machine::{
     apply::ApplyItem,
     outcome::{Accepted, Outcome},
     read::StoredBatch,
-    types::{Incarnation, Offset},
+    types::{Incarnation, LogPoint, Offset},
     view::Writes,
 };
 use tokio::sync::watch;
@@ -29,6 +29,8 @@ use tokio::sync::watch;
 pub struct Head {
     /// One past the last record, as far as was heard since somebody follows; 0 before.
     pub next: Offset,
+    /// The entry with that record, or a later one.
+    pub at: LogPoint,
     /// Moves when something else than an append happened: look at a view.
     pub changes: u64,
 }
@@ -109,7 +111,7 @@ impl Recent {
                             if self.limit_bytes > 0 {
                                 entry.batches.push((log, batch.first_offset));
                             }
-                            inner.appended(log, batch, self.limit_bytes > 0);
+                            inner.appended(log, batch, item.at, self.limit_bytes > 0);
                         }
                     }
                     Accepted::Trimmed(log, _) => inner.changed(*log),
@@ -195,7 +197,7 @@ impl Recent {
 }
 
 impl Inner {
-    fn appended(&mut self, incarnation: Incarnation, batch: StoredBatch, keep: bool) {
+    fn appended(&mut self, incarnation: Incarnation, batch: StoredBatch, at: LogPoint, keep: bool) {
         let log = match keep {
             true => self.logs.entry(incarnation).or_default(),
             // Nothing is kept, but who follows must hear of it.
@@ -213,7 +215,7 @@ impl Inner {
             log.batches.push_back(batch);
         }
         if let Some(head) = &log.head {
-            head.send_modify(|head| head.next = next);
+            head.send_modify(|head| (head.next, head.at) = (next, at));
         }
     }
 

@@ -208,7 +208,8 @@ fn a_state_that_was_replaced_leaves_no_hole() {
     let log = pair.log(0).unwrap().0;
     let mut following = pair.recent.follow(log);
     pair.apply(&[vec![append(0, 10)]]);
-    assert_eq!(following.head(), Head { next: Offset(1), changes: 0 });
+    let at = LogPoint { term: Term(1), index: LogIndex(pair.index) };
+    assert_eq!(following.head(), Head { next: Offset(1), at, changes: 0 });
     // A snapshot brings the state to where another replica is.
     let mut ahead = Pair { recent: Recent::new(0), memory: pair.memory.clone(), ..pair };
     ahead.apply(&[vec![append(0, 20)], vec![append(0, 30)]]);
@@ -251,8 +252,9 @@ async fn a_follower_hears_of_its_own_log_only() {
     pair.apply(&[vec![append(0, 10)]]);
     following.moved().await;
     assert_eq!(following.head().next, Offset(1));
+    let at = LogPoint { term: Term(1), index: LogIndex(pair.index) };
     let trim = Command::TrimLog { name: name(0), before: Offset(1), incarnation: None };
     pair.apply(&[vec![trim]]);
     following.moved().await;
-    assert_eq!(following.head(), Head { next: Offset(1), changes: 1 });
+    assert_eq!(following.head(), Head { next: Offset(1), at, changes: 1 });
 }

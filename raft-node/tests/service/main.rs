@@ -1,5 +1,6 @@
 //! The client API, call by call, against three real nodes.
 
+mod answers;
 mod cluster;
 mod different;
 mod exactly_once;

@@ -32,9 +32,13 @@ impl Proxy {
         Self { cut }
     }
 
-    /// Nothing comes through from now on, and what was connected is no more.
-    pub fn cut(&self) {
+    /// Nothing that is sent from now on comes through, and what was connected is no more.
+    pub async fn cut(&self) {
         self.cut.send_replace(true);
+        // Each connection holds a receiver until it is dropped; one is the listener's.
+        while self.cut.receiver_count() > 1 {
+            tokio::task::yield_now().await;
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use quorate_proto::{
     admin::v1::TriggerSnapshotRequest,
     v1::{
-        AppendRequest, AppendResponse, Consistency, DeleteLogRequest, ErrorKind, Level, ReadFrom,
-        ReadResponse, TailRequest, TrimLogRequest, read_from::From,
+        AppendRequest, AppendResponse, Consistency, DeleteLogRequest, ErrorKind, Level, OnUnmet,
+        ReadFrom, ReadResponse, TailRequest, TrimLogRequest, read_from::From,
     },
 };
 use quorate_raft_node::runtime;
@@ -15,7 +15,9 @@ use tonic::{Status, Streaming};
 use super::{
     Logs, append,
     cluster::{Cluster, detail},
-    create, part, visible,
+    create,
+    levels::{consistency, describe},
+    part, visible,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -152,6 +154,35 @@ async fn a_log_that_changes_under_its_tails() {
         }
         let mut renewed = tail(follower, "a", 3, &done).await;
         assert_eq!(values(&mut renewed, 2).await, ["new 3", "new 4"]);
+    }
+}
+
+/// Who was shown a record can ask any replica for a state that has it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_tail_delivers_says_where_it_is() {
+    for cache in ["", "[reads]\ncache_mb = 0"] {
+        let cluster = Cluster::start(3, cache).await;
+        let leader = cluster.leader().await;
+        let logs = &mut cluster.logs(leader);
+        create(logs, "a").await;
+        let first = append(logs, "a", &["0"]).await;
+        let mut tail = tail(&mut cluster.logs((leader + 1) % 3), "a", 0, &first).await;
+        assert_eq!(values(&mut tail, 1).await, ["0"]);
+        for end in 2..30 {
+            let done = append(logs, "a", &["v"]).await;
+            let message = next(&mut tail).await.expect("the new record");
+            assert!(message.header.is_none(), "none is due");
+            assert_eq!(message.batches.len(), 1);
+            let index = done.stamp.expect("where it is").log_index;
+            assert!(message.applied_index >= index, "{} for {index}", message.applied_index);
+            let asked = Consistency {
+                at_least: vec![message.position],
+                ..consistency(Level::Eventual, None, OnUnmet::Wait)
+            };
+            let mut other = cluster.logs((leader + 2) % 3);
+            let answer = describe(&mut other, "a", asked, PATIENCE).await.expect("it comes");
+            assert!(answer.header.expect("a header").next_offset >= end);
+        }
     }
 }
 

@@ -15,12 +15,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use quorate_client::{Client, Endpoint, TailEvent};
 use quorate_proto::v1::{
-    AppendConditions, AppendRequest, Level, OnUnmet, ReadHeader,
-    log_service_client::LogServiceClient,
+    AppendConditions, AppendRequest, Consistency, Level, OnUnmet, ReadFrom, ReadHeader,
+    ReadRequest, log_service_client::LogServiceClient, read_from::From,
 };
 use quorate_raft_node::runtime;
-use tonic::{Request, transport::Channel};
+use tonic::{Request, Status, transport::Channel};
 
 use super::{
     Logs, append,
@@ -82,31 +83,33 @@ async fn write(clients: Vec<Logs>, acknowledged: Arc<Acknowledged>, stop: Arc<At
     }
 }
 
-/// One read, as it was answered.
+/// One answer, or one header of a tail.
 struct Answer {
     node: usize,
-    sent: Instant,
-    level: Level,
-    on_unmet: OnUnmet,
+    /// How it was asked for.
+    what: String,
     header: ReadHeader,
+    /// The moments before which everything acknowledged must show, with what claims it.
+    claims: Vec<(&'static str, Instant)>,
 }
 
 impl Answer {
-    /// The moments before which everything acknowledged must show, with what claims it.
-    fn claims(&self) -> Vec<(&'static str, Instant)> {
-        let ago = |ms| self.sent.checked_sub(Duration::from_millis(ms));
-        let given = self.header.given.as_ref().expect("an answer says its level");
+    /// Of a read that was sent at `sent`.
+    fn of_read(node: usize, what: String, sent: Instant, header: ReadHeader) -> Self {
+        let ago = |ms| sent.checked_sub(Duration::from_millis(ms));
+        let given = header.given.as_ref().expect("an answer says its level");
         let by_level = match given.level() {
-            Level::Linearizable => Some(self.sent),
+            Level::Linearizable => Some(sent),
             Level::Bounded => ago(given.max_staleness_ms.expect("its bound")),
             Level::Eventual | Level::Unspecified => None,
         };
-        let by_age = self.header.age_ms.and_then(ago);
-        by_level
+        let by_age = header.age_ms.and_then(ago);
+        let claims = by_level
             .map(|m| ("its level", m))
             .into_iter()
             .chain(by_age.map(|m| ("its age", m)))
-            .collect()
+            .collect();
+        Self { node, what, header, claims }
     }
 }
 
@@ -140,11 +143,17 @@ async fn read(clients: Vec<Logs>, answers: Arc<Answers>, stop: Arc<AtomicBool>) 
             let (mut client, answers) = (client.clone(), answers.clone());
             reads.spawn(async move {
                 let asked = consistency(level, ms, on_unmet);
+                let what = format!("{level:?}, {on_unmet:?}, round {round}");
                 let sent = Instant::now();
-                match describe(&mut client, LOG, asked, PATIENCE).await {
-                    Ok(answer) => {
-                        let header = answer.header.expect("a header");
-                        let answer = Answer { node, sent, level, on_unmet, header };
+                // In turn: what a log is like, and its last record.
+                let header = match round % 2 {
+                    0 => describe(&mut client, LOG, asked, PATIENCE).await.map(|a| a.header),
+                    _ => last_record(&mut client, asked).await,
+                };
+                match header {
+                    Ok(header) => {
+                        let header = header.expect("a header");
+                        let answer = Answer::of_read(node, what, sent, header);
                         answers.answers.lock().unwrap().push(answer);
                     }
                     Err(_) => drop(answers.refused.fetch_add(1, Ordering::Relaxed)),
@@ -154,6 +163,63 @@ async fn read(clients: Vec<Logs>, answers: Arc<Answers>, stop: Arc<AtomicBool>) 
         runtime::sleep(EVERY).await;
     }
     while reads.join_next().await.is_some() {}
+}
+
+/// The header of a read of the last record.
+async fn last_record(client: &mut Logs, asked: Consistency) -> Result<Option<ReadHeader>, Status> {
+    let message = ReadRequest {
+        log: LOG.to_owned(),
+        from: Some(ReadFrom { from: Some(From::Last(1)) }),
+        consistency: Some(asked),
+        ..ReadRequest::default()
+    };
+    let mut request = Request::new(message);
+    request.set_timeout(PATIENCE);
+    let mut stream = client.read(request).await?.into_inner();
+    let first = stream.message().await?.expect("a first message");
+    let header = first.header.clone().expect("a header");
+    // It shows what it says.
+    let end = first.batches.last().map_or(0, |b| b.first_offset + u64::from(b.count));
+    assert!(end == header.next_offset || first.batches.is_empty() && header.next_offset == 0);
+    while stream.message().await?.is_some() {}
+    Ok(first.header)
+}
+
+/// Follows the log at one node; what the SDK says of the age of each header is held against the
+/// clock. `busy`: a reader who comes for it late.
+async fn tail(
+    node: usize,
+    endpoint: String,
+    busy: Duration,
+    answers: Arc<Answers>,
+    stop: Arc<AtomicBool>,
+) {
+    let endpoint = Endpoint::new(&endpoint).expect("an address");
+    let client = Client::builder().endpoints([endpoint.as_str()]).build().expect("a client");
+    while !stop.load(Ordering::Relaxed) {
+        let tail = client.tail(LOG).consistency(quorate_client::Consistency::eventual());
+        let tail = tail.header_interval(Duration::from_millis(20)).at(&endpoint);
+        let Ok(mut tailer) = tail.timeout(Duration::from_secs(5)).open().await else {
+            answers.refused.fetch_add(1, Ordering::Relaxed);
+            runtime::sleep(EVERY).await;
+            continue;
+        };
+        while !stop.load(Ordering::Relaxed) {
+            let event = match runtime::timeout(EVERY * 4, tailer.next()).await {
+                Ok(Ok(event)) => event,
+                Ok(Err(_)) => break,
+                Err(_) => continue,
+            };
+            let TailEvent::Header(header) = event else { continue };
+            // First the clock: what passes in between only makes the age older.
+            let now = Instant::now();
+            let moment = tailer.age().and_then(|age| now.checked_sub(age));
+            let claims = moment.map(|moment| ("the age of the tail", moment)).into_iter().collect();
+            let what = format!("a tail whose reader is busy for {busy:?}");
+            answers.answers.lock().unwrap().push(Answer { node, what, header, claims });
+            runtime::sleep(busy).await;
+        }
+    }
 }
 
 /// A cluster under load, and what its readers were told.
@@ -177,10 +243,16 @@ impl Load {
         // Connections of their own: what waits at a paused node must not hold up the others.
         let clients =
             || -> Vec<LogServiceClient<Channel>> { (0..3).map(|n| cluster.logs(n)).collect() };
-        let tasks = vec![
+        let mut tasks = vec![
             runtime::spawn(write(clients(), acknowledged.clone(), stop.clone())),
             runtime::spawn(read(clients(), answers.clone(), stop.clone())),
         ];
+        for node in 0..3 {
+            for busy in [Duration::ZERO, Duration::from_millis(700)] {
+                let (answers, stop) = (answers.clone(), stop.clone());
+                tasks.push(runtime::spawn(tail(node, cluster.url(node), busy, answers, stop)));
+            }
+        }
         Self { cluster, acknowledged, answers, stop, tasks }
     }
 
@@ -202,26 +274,27 @@ impl Load {
         }
         let answers = std::mem::take(&mut *self.answers.answers.lock().unwrap());
         let mut proven: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut by_claim: BTreeMap<&str, usize> = BTreeMap::new();
         let mut oldest = 0;
         for answer in &answers {
-            for (claim, moment) in answer.claims() {
-                let must_show = self.acknowledged.before(moment);
+            for (claim, moment) in &answer.claims {
+                let must_show = self.acknowledged.before(*moment);
                 assert!(
                     answer.header.next_offset >= must_show,
-                    "{what}: node {} answered a read ({:?}, {:?}) with the first {} records, and by \
+                    "{what}: node {} answered a read ({}) with the first {} records, and by \
                      {claim} it should show {must_show}: {:?}",
                     answer.node + 1,
-                    answer.level,
-                    answer.on_unmet,
+                    answer.what,
                     answer.header.next_offset,
                     answer.header,
                 );
                 *proven.entry(answer.node).or_default() += 1;
+                *by_claim.entry(claim).or_default() += 1;
             }
             oldest = oldest.max(answer.header.age_ms.unwrap_or(0));
         }
         println!(
-            "{what}: {} answers, {} refusals, claims by node {proven:?}, oldest age stated \
+            "{what}: {} answers, {} refusals, claims by node {proven:?}, {by_claim:?}, oldest age stated \
              {oldest} ms, {} appends",
             answers.len(),
             self.answers.refused.load(Ordering::Relaxed),
@@ -231,6 +304,7 @@ impl Load {
             proven.len() == 3 && proven.values().all(|n| *n > 20),
             "too few claims: {proven:?}"
         );
+        assert!(by_claim.len() == 3 && by_claim.values().all(|n| *n > 20), "{by_claim:?}");
     }
 }
 

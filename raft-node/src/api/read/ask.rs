@@ -22,6 +22,7 @@ pub(super) struct Asked {
     level: Option<Level>,
     on_unmet: OnUnmet,
     at_least: Vec<AtLeast>,
+    elsewhere: u32,
     arrived: BootInstant,
 }
 
@@ -78,7 +79,7 @@ pub(super) fn given(level: Level) -> wire::ReadLevel {
 }
 
 impl Asked {
-    /// Reads a request. Tokens of other groups are no business of this one's.
+    /// Reads a request. Tokens of other groups are counted: nothing of theirs shows here.
     pub(super) fn of(
         context: &Context,
         group: GroupId,
@@ -96,10 +97,12 @@ impl Asked {
                 return Err(ApiError::invalid(why));
             }
         };
+        let (at_least, elsewhere) = tokens(context, group, &consistency)?;
         Ok(Self {
             level: level(consistency.level, consistency.max_staleness_ms)?,
             on_unmet,
-            at_least: tokens(context, group, &consistency)?,
+            at_least,
+            elsewhere,
             arrived: context.sides(group).reader.freshener().now(),
         })
     }
@@ -115,6 +118,7 @@ impl Asked {
         Ask {
             level: level.and(context.floor),
             at_least: self.at_least.clone(),
+            elsewhere: self.elsewhere,
             on_unmet: self.on_unmet,
             arrived: self.arrived,
             floor: context.floor,
@@ -122,18 +126,19 @@ impl Asked {
     }
 }
 
+/// Those of this group, and how many are of others.
 fn tokens(
     context: &Context,
     group: GroupId,
     consistency: &Consistency,
-) -> Result<Vec<AtLeast>, ApiError> {
+) -> Result<(Vec<AtLeast>, u32), ApiError> {
     if consistency.at_least.len() > MAX_TOKENS {
         return Err(ApiError::invalid(format!(
             "{} position tokens in one read; at most {MAX_TOKENS} are looked at",
             consistency.at_least.len()
         )));
     }
-    let mut at_least = Vec::new();
+    let (mut at_least, mut elsewhere) = (Vec::new(), 0);
     for token in &consistency.at_least {
         let position = Position::decode(token, context.cluster)
             .map_err(|e| ApiError::bad_position(&e.to_string()))?;
@@ -141,9 +146,11 @@ fn tokens(
             at_least.push(AtLeast { at: position.at, incarnation: position.incarnation });
         } else if position.group.0 as usize >= context.groups.len() {
             return Err(ApiError::bad_position("it names a group that this cluster has not"));
+        } else {
+            elsewhere += 1;
         }
     }
-    Ok(at_least)
+    Ok((at_least, elsewhere))
 }
 
 /// The log's own level, as far as this replica knows. `None` as well where it does not know the

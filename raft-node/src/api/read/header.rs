@@ -43,6 +43,7 @@ pub(in crate::api) fn header(
         given: Some(ask::given(served.given)),
         entries_behind: vitals.commit_index.0.saturating_sub(served.applied.index.0),
         position_unmet: served.position_unmet,
+        positions_of_other_groups: served.elsewhere,
     }
 }
 

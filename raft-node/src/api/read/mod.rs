@@ -67,12 +67,12 @@ async fn serve_view(
     let started = runtime::now();
     let reader = &context.sides(group).reader;
     let view = async { reader.view(ask).await.map_err(ApiError::from) };
-    let served = deadline.run(view, Effect::None).await.map_err(|mut error| {
-        if error.0.kind() == ErrorKind::Deadline && ask.level != Level::Eventual {
-            let applied = reader.group().watch_applied().borrow().index;
-            error.0.age_ms = reader.freshener().age(group, applied).map(errors::age_ms);
+    let served = deadline.run(view, Effect::None).await.map_err(|error| {
+        let told = [ErrorKind::Deadline, ErrorKind::NotLeader, ErrorKind::Unavailable];
+        match told.contains(&error.0.kind()) && ask.level != Level::Eventual {
+            true => offering(context, group, error),
+            false => error,
         }
-        error
     });
     let outcome = match &served {
         Ok(served) if served.given == ask.level && !served.position_unmet => "ok",
@@ -81,6 +81,16 @@ async fn serve_view(
     };
     context.metrics.read(ask.level.name(), outcome, started.elapsed());
     served
+}
+
+/// A refusal with what could be offered right now, and who may do better.
+pub(super) fn offering(context: &Context, group: GroupId, mut error: ApiError) -> ApiError {
+    let reader = &context.sides(group).reader;
+    let applied = reader.group().watch_applied().borrow().index;
+    error.0.age_ms = reader.freshener().age(group, applied).map(errors::age_ms);
+    let leader = || reader.group().leader().filter(|leader| leader.id != context.node_id);
+    error.0.leader = error.0.leader.take().or_else(|| leader().map(errors::hint));
+    error
 }
 
 /// A view of a group at the asked consistency.
@@ -110,7 +120,8 @@ pub(super) async fn view_of_log(
     };
     loop {
         let served = serve_view(context, group, &ask, deadline).await?;
-        let log = log_in(&served, name, incarnation)?;
+        let log = log_in(&served, name, incarnation)
+            .map_err(|error| error.decided_by(header(context, group, &served, None)))?;
         if asked.needs_default() {
             // What is read says what it had to satisfy: the level may have been raised meanwhile.
             let now = asked.ask(context, log.read_level);

@@ -37,7 +37,8 @@ pub(in crate::api) async fn read(
         }
         other => other?,
     };
-    let from = start_of(&served, &log, request.from, log.start_offset)?;
+    let from = start_of(&served, &log, request.from, log.start_offset)
+        .map_err(|error| error.decided_by(header(&context, group, &served, Some(&log))))?;
     let end = match request.to_offset {
         Some(to) if to < from.0 => {
             let why = format!("the range {from}..{to} ends before it begins");
@@ -52,25 +53,27 @@ pub(in crate::api) async fn read(
         records_left: or_unlimited(request.max_records),
         bytes_left: or_unlimited(request.max_bytes),
     };
-    let said = header(&context, group, &served, Some(&log));
-    let mut first_header = Some(said.clone());
+    let metrics = context.metrics.clone();
     let recent = context.sides(group).reader.group().recent().clone();
+    let step = move |cursor: &mut Cursor, served: &_, log: &_| match cursor.done() {
+        true => Ok(Vec::new()),
+        false => cursor.step(served, log, &recent, &metrics),
+    };
+    let batches = step(&mut cursor, &served, &log)?;
+    // Behind the first records; it goes out even when there is nothing to read.
+    let said = header(&context, group, &served, Some(&log));
+    let first = ReadResponse { header: Some(said.clone()), batches, ..ReadResponse::default() };
     let (sender, receiver) = mpsc::channel(AHEAD);
     runtime::spawn(async move {
-        // The header goes out even when there is nothing to read.
-        while first_header.is_some() || !cursor.done() {
-            let batches = if cursor.done() {
-                Ok(Vec::new())
-            } else {
-                cursor.step(&served, &log, &recent, &context.metrics)
-            };
-            let message = batches
-                .map(|batches| ReadResponse { header: first_header.take(), batches })
-                .map_err(ApiError::into_status);
-            let failed = message.is_err();
-            if sender.send(message).await.is_err() || failed {
+        let mut message = Ok(first);
+        loop {
+            let last = message.is_err() || cursor.done();
+            if sender.send(message).await.is_err() || last {
                 return;
             }
+            message = step(&mut cursor, &served, &log)
+                .map(|batches| ReadResponse { batches, ..ReadResponse::default() })
+                .map_err(ApiError::into_status);
         }
     });
     Ok((stream_of(receiver), said))

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use quorate_proto::v1::{self as wire, Consistency, ReadHeader, ReadResponse, TailRequest};
 use quorate_state_machine::{
     outcome::LogDescription,
-    types::{GroupId, LogName, Offset},
+    types::{GroupId, Incarnation, LogName, LogPoint, Offset},
 };
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -56,7 +56,8 @@ pub(in crate::api) async fn tail(
         deadline,
     )
     .await?;
-    let from = start_of(&served, &log, request.from, log.next_offset)?;
+    let from = start_of(&served, &log, request.from, log.next_offset)
+        .map_err(|error| error.decided_by(header(&context, group, &served, Some(&log))))?;
     let interval = match request.header_interval_ms {
         0 => HEADER_INTERVAL,
         ms => Duration::from_millis(ms).max(MIN_HEADER_INTERVAL),
@@ -118,19 +119,19 @@ impl Tail {
         loop {
             if cursor.next < log.start_offset {
                 // Trimmed under a tail that was too slow: losing records silently is not an option.
+                let said = header(&self.context, self.group, &served, Some(&log));
                 return Err(ApiError::trimmed(
                     self.name.as_str(),
                     cursor.next.0,
                     log.start_offset.0,
                     log.next_offset.0,
-                ));
+                )
+                .decided_by(said));
             }
-            let mut header = None;
             if header_due {
-                header = Some(self::header(&self.context, self.group, &served, Some(&log)));
                 said_header = runtime::now();
             }
-            let mut then = self.send(&served, &log, &mut cursor, header, said_header).await?;
+            let mut then = self.send(&served, &log, &mut cursor, header_due, said_header).await?;
             // A view that is held keeps what was deleted meanwhile on the disk.
             drop(served);
             if then.is_none() && !behind {
@@ -175,15 +176,18 @@ impl Tail {
         served: &Served,
         log: &LogDescription,
         cursor: &mut Cursor,
-        mut header: Option<ReadHeader>,
+        mut header_due: bool,
         said_header: runtime::Instant,
     ) -> Result<Option<Then>, ApiError> {
-        while header.is_some() || !cursor.done() {
+        while header_due || !cursor.done() {
             let batches = match cursor.done() {
                 true => Vec::new(),
                 false => cursor.step(served, log, self.recent(), &self.context.metrics)?,
             };
-            if !self.message(header.take(), batches).await {
+            // Behind the records that go with it.
+            let header = header_due.then(|| header(&self.context, self.group, served, Some(log)));
+            header_due = false;
+            if !self.message(header, batches, served.applied, log.incarnation).await {
                 return Ok(Some(Then::End));
             }
             // A long way to go is no reason to leave the reader without a word about the end.
@@ -223,7 +227,8 @@ impl Tail {
                 let Some(batches) = batches else {
                     return Ok(Then::Look { header: self.header_due(said_header) });
                 };
-                if !self.message(None, batches).await {
+                // The head says where: a batch is here before the group's applied point moves.
+                if !self.message(None, batches, head.at, following.incarnation()).await {
                     return Ok(Then::End);
                 }
             }
@@ -233,9 +238,21 @@ impl Tail {
         }
     }
 
-    /// False: the caller is gone.
-    async fn message(&self, header: Option<ReadHeader>, batches: Vec<wire::StoredBatch>) -> bool {
-        self.sender.send(Ok(ReadResponse { header, batches })).await.is_ok()
+    /// `at` is a point that holds all the batches. False: the caller is gone.
+    async fn message(
+        &self,
+        header: Option<ReadHeader>,
+        batches: Vec<wire::StoredBatch>,
+        at: LogPoint,
+        log: Incarnation,
+    ) -> bool {
+        // A header says it itself.
+        let (position, applied_index) = match header {
+            Some(_) => Default::default(),
+            None => (self.context.position(self.group, at, log), at.index.0),
+        };
+        let message = ReadResponse { header, batches, position, applied_index };
+        self.sender.send(Ok(message)).await.is_ok()
     }
 }
 

@@ -154,7 +154,7 @@ async fn replica<V: Health>(State(app): State<App<V>>, Query(query): Query<LagQu
     };
     let leaving = app.vitals.not_ready().into_iter().filter(|reason| reason.group.is_none());
     let mut reasons: Vec<NotReady> = leaving.collect();
-    let lags = app.vitals.lags(bound).await;
+    let lags = app.vitals.probation(bound).await;
     reasons.extend(lags.iter().filter_map(|lag| {
         Some(NotReady { group: Some(lag.group), why: lag.proven(bound).err()? })
     }));

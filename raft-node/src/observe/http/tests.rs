@@ -49,6 +49,10 @@ impl Health for Node {
         self.lags.lock().unwrap().clone()
     }
 
+    async fn probation(&self, bound: Duration) -> Vec<GroupLag> {
+        self.lags(bound).await
+    }
+
     fn leaders(&self) -> Vec<GroupLeader> {
         self.leaders.lock().unwrap().clone()
     }
