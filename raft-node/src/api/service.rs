@@ -22,6 +22,11 @@ fn open<T>(request: Request<T>) -> (Deadline, T) {
     (Deadline::of(request.metadata()), request.into_inner())
 }
 
+fn hexadecimal(bytes: &[u8]) -> String {
+    let digit = |n: u8| char::from(b"0123456789abcdef"[usize::from(n & 0xf)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
+}
+
 /// Repeats the essence of a read header as metadata, for proxies and for people: `x-data-lag-ms`
 /// (absent: unknown), `x-position` (the token in hexadecimal), `x-term`.
 fn with_header<T>(mut response: Response<T>, header: Option<&wire::ReadHeader>) -> Response<T> {
@@ -34,7 +39,7 @@ fn with_header<T>(mut response: Response<T>, header: Option<&wire::ReadHeader>) 
     if let Some(age) = header.age_ms {
         put("x-data-lag-ms", age.to_string());
     }
-    put("x-position", header.position.iter().map(|b| format!("{b:02x}")).collect());
+    put("x-position", hexadecimal(&header.position));
     put("x-term", header.term.to_string());
     response
 }

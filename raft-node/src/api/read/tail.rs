@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::{
-    AHEAD, Answers,
-    cursor::{Cursor, start_of},
+    AHEAD, Answers, AskedOfLog,
+    cursor::{Cursor, seek_in, start_of},
     header, stream_of, view_of_log,
 };
 use crate::{
@@ -47,21 +47,20 @@ pub(in crate::api) async fn tail(
              ON_UNMET_WAIT or ON_UNMET_REDIRECT",
         ));
     }
-    let (served, log) = view_of_log(
-        &context,
+    let asked = AskedOfLog {
         group,
-        &name,
-        request.consistency.clone(),
-        request.incarnation,
-        deadline,
-    )
-    .await?;
-    let from = start_of(&served, &log, request.from, log.next_offset)?;
+        name: name.clone(),
+        consistency: request.consistency.clone(),
+        incarnation: request.incarnation,
+    };
+    let (served, log) = view_of_log(&context, asked, deadline).await?;
+    let seek = seek_in(&served.view, &log);
+    let from = start_of(&log, request.from, log.next_offset, seek)?;
     let interval = match request.header_interval_ms {
         0 => HEADER_INTERVAL,
         ms => Duration::from_millis(ms).max(MIN_HEADER_INTERVAL),
     };
-    let said = header(&context, group, &served, Some(&log));
+    let said = header(&context, group, &served.basis, Some(&log));
     let (sender, receiver) = mpsc::channel(AHEAD);
     let tail = Tail { context, group, name, consistency: request.consistency, interval, sender };
     runtime::spawn(async move {
@@ -127,7 +126,7 @@ impl Tail {
             }
             let mut header = None;
             if header_due {
-                header = Some(self::header(&self.context, self.group, &served, Some(&log)));
+                header = Some(self::header(&self.context, self.group, &served.basis, Some(&log)));
                 said_header = runtime::now();
             }
             let mut then = self.send(&served, &log, &mut cursor, header, said_header).await?;
@@ -148,15 +147,14 @@ impl Tail {
                 true => self.consistency.clone(),
                 false => Some(any()),
             };
-            (served, log) = view_of_log(
-                &self.context,
-                self.group,
-                &self.name,
+            let asked = AskedOfLog {
+                group: self.group,
+                name: self.name.clone(),
                 consistency,
-                Some(incarnation.0),
-                Deadline::default_for_streams(),
-            )
-            .await?;
+                incarnation: Some(incarnation.0),
+            };
+            let deadline = Deadline::default_for_streams();
+            (served, log) = view_of_log(&self.context, asked, deadline).await?;
             cursor.end = log.next_offset;
         }
     }
