@@ -12,6 +12,7 @@ use crate::{
     consistency::Consistency,
     errors::{Error, ErrorKind, Result},
     logs::present,
+    retry::Hints,
     runtime::{self, Instant},
     transport::{Answers, Endpoint},
 };
@@ -52,6 +53,7 @@ pub(crate) struct Feed {
     failure: Option<Error>,
     broken_since: Option<Instant>,
     attempt: u32,
+    hints: Hints,
 }
 
 impl Feed {
@@ -83,6 +85,7 @@ impl Feed {
             failure: None,
             broken_since: None,
             attempt: 0,
+            hints: Hints::default(),
         };
         feed.client.learn(log, &header);
         Ok((feed, header, first))
@@ -161,7 +164,7 @@ impl Feed {
 
     async fn reopen(&mut self, ask: Ask) -> Result<ReadResponse> {
         if let Some(error) = self.failure.clone() {
-            let pause = self.client.pause(self.attempt, &error);
+            let pause = self.client.pause(self.attempt, self.hints.is_news(&error), &error);
             runtime::sleep(pause).await;
             // Not before: a caller who drops us in the pause finds the failure again.
             let failed = &self.endpoint;

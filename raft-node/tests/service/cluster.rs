@@ -95,10 +95,13 @@ impl Cluster {
     fn write_config(&self, n: usize, extra: &str) {
         let [client, peer, http] = self.ports[n];
         let data = self.data_dir(n);
+        // Dozens of nodes share the machine: a pause of one is no reason for another leader.
+        let patient = "[raft]\nheartbeat_ms = 100\nelection_min_ms = 500\nelection_max_ms = 1000";
+        let raft = if extra.contains("[raft]") { "" } else { patient };
         // Top-level keys come first, then sections.
         let mut text = format!(
             "cluster_id = \"4c5d9f0e-6f3a-4e0e-9a51-1d2f0b3c7a10\"\nnode_id = {}\n\
-             data_dir = {data:?}\n{extra}\n[listen]\nclient = \"127.0.0.1:{client}\"\n\
+             data_dir = {data:?}\n{extra}\n{raft}\n[listen]\nclient = \"127.0.0.1:{client}\"\n\
              peer = \"127.0.0.1:{peer}\"\nhttp = \"127.0.0.1:{http}\"\n\
              advertise_peer = \"127.0.0.1:{}\"\n",
             n + 1,
