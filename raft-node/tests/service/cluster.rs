@@ -152,6 +152,18 @@ impl Cluster {
     /// The process stops where it is; its sockets stay open.
     pub fn pause(&self, n: usize) {
         self.signal(n, libc::SIGSTOP);
+        // The call only leaves the signal there: on a busy machine threads go on, and answer, until
+        // one of them is scheduled and takes it.
+        let tasks =
+            format!("/proc/{}/task", self.children[n].as_ref().expect("the node runs").id());
+        let stopped = |task: std::io::Result<std::fs::DirEntry>| {
+            let stat = std::fs::read_to_string(task.expect("a task").path().join("stat"));
+            // A thread that has ended meanwhile does nothing any more.
+            stat.is_err() || stat.is_ok_and(|stat| stat.contains(") T "))
+        };
+        while !std::fs::read_dir(&tasks).expect("the node runs").all(stopped) {
+            std::thread::yield_now();
+        }
     }
 
     /// And goes on.
