@@ -10,7 +10,7 @@ use crate::{
     consistency::{Consistency, Level, OnUnmet},
     errors::{Effect, Error, ErrorKind, Result},
     replicas::{self, Probe, Route, Why},
-    retry::{self, Decision, Safety, Target},
+    retry::{self, Decision, Hints, Safety, Target},
     runtime,
     transport::{Endpoint, Transport},
 };
@@ -83,6 +83,7 @@ impl Client {
             None => self.writer(log),
         };
         let mut earlier_unknown = false;
+        let mut hints = Hints::default();
         for number in 0.. {
             let left = deadline.saturating_duration_since(runtime::now());
             let patience = match safety {
@@ -102,9 +103,10 @@ impl Client {
             let is_final =
                 self.pinned().is_some() || call.asked.is_some_and(|a| is_final(a, &error));
             let left = deadline.saturating_duration_since(runtime::now());
+            let (policy, news) = (&self.shared.retry, hints.is_news(&error));
             let decision = match is_final {
                 true => Decision::GiveUp,
-                false => self.shared.retry.decide(number, &error, safety, left, runtime::dice()),
+                false => policy.decide(number, news, &error, safety, left, runtime::dice()),
             };
             let Decision::Retry(target, pause) = decision else { return Err(error) };
             endpoint = match call.asked {
@@ -283,10 +285,11 @@ impl Client {
         }
     }
 
-    /// The pause before attempt `number` of a stream that is being repaired.
-    pub(crate) fn pause(&self, number: u32, error: &Error) -> Duration {
-        let first_hop = number == 0 && retry::target(error) == Target::Leader;
-        let backoff = match first_hop {
+    /// The pause before attempt `number` of a stream that is being repaired. `news`: the error
+    /// names a leader that was not known.
+    pub(crate) fn pause(&self, number: u32, news: bool, error: &Error) -> Duration {
+        let at_once = (number == 0 || news) && retry::target(error) == Target::Leader;
+        let backoff = match at_once {
             true => Duration::ZERO,
             false => self.shared.retry.backoff(number, runtime::dice()),
         };

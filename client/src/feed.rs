@@ -13,6 +13,7 @@ use crate::{
     consistency::Consistency,
     errors::{Error, ErrorKind, Result},
     logs::present,
+    retry::Hints,
     runtime::{self, Instant, Moment},
     transport::{Answers, Endpoint},
 };
@@ -56,6 +57,7 @@ pub(crate) struct Feed {
     failure: Option<Error>,
     broken_since: Option<Instant>,
     attempt: u32,
+    hints: Hints,
 }
 
 impl Feed {
@@ -89,6 +91,7 @@ impl Feed {
             failure: None,
             broken_since: None,
             attempt: 0,
+            hints: Hints::default(),
         };
         feed.client.learn(log, &header);
         feed.client.learn_level(log, asked, &header);
@@ -174,7 +177,7 @@ impl Feed {
 
     async fn reopen(&mut self, ask: Ask) -> Result<ReadResponse> {
         if let Some(error) = self.failure.clone() {
-            let pause = self.client.pause(self.attempt, &error);
+            let pause = self.client.pause(self.attempt, self.hints.is_news(&error), &error);
             runtime::sleep(pause).await;
             // Not before: a caller who drops us in the pause finds the failure again.
             let failed = &self.endpoint;

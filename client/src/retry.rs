@@ -19,7 +19,7 @@ impl Default for RetryPolicy {
             // About a round trip and an fsync: shorter only finds the same state again.
             initial_backoff: Duration::from_millis(20),
             // An election takes some of these; a longer pause would lengthen the outage after it.
-            max_backoff: Duration::from_millis(200),
+            max_backoff: Duration::from_millis(100),
         }
     }
 }
@@ -53,13 +53,38 @@ pub enum Decision {
     GiveUp,
 }
 
+/// Which hints to a leader are worth following at once: those that name a later term than any
+/// before. Each election gives at most one of them, so that nodes that point at each other are
+/// still asked with pauses; but who finds the new leader does not wait before he goes there.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Hints {
+    term: u64,
+}
+
+impl Hints {
+    /// A leader of this term is known.
+    pub(crate) fn saw(&mut self, term: u64) {
+        self.term = self.term.max(term);
+    }
+
+    /// Does the error name a later leader than any that was known? After this, it is known.
+    pub(crate) fn is_news(&mut self, error: &Error) -> bool {
+        let Some(hint) = error.leader() else { return false };
+        let news = hint.term > self.term;
+        self.saw(hint.term);
+        news
+    }
+}
+
 impl RetryPolicy {
     /// What to do about `error`, the outcome of attempt number `attempt` (from 0), with `left`
-    /// until the call's deadline. `dice` is uniform in 0..1.
+    /// until the call's deadline. `news`: it names a leader that was not known. `dice` is uniform
+    /// in 0..1.
     #[must_use]
     pub fn decide(
         &self,
         attempt: u32,
+        news: bool,
         error: &Error,
         safety: Safety,
         left: Duration,
@@ -71,8 +96,9 @@ impl RetryPolicy {
         }
         let target = target(error);
         let pause = match target {
-            // The first hop to the leader need not wait; later ones mean that leadership moves.
-            Target::Leader if attempt == 0 => Duration::ZERO,
+            // The first hop to the leader need not wait, nor one to a new leader; others mean that
+            // nobody knows better.
+            Target::Leader if attempt == 0 || news => Duration::ZERO,
             _ => self.backoff(attempt, dice),
         };
         let pause = pause.max(error.retry_after());
@@ -148,7 +174,9 @@ mod tests {
             (K::Deadline, true, Unknown, false, 0, 0, Once, GiveUp),
             // Overload: the same node, after its wish.
             (K::ResourceExhausted, true, None, false, 30, 0, Once, Retry(Same, ms(30))),
-            (K::ResourceExhausted, true, None, false, 30, 3, Once, Retry(Same, ms(160))),
+            (K::ResourceExhausted, true, None, false, 30, 2, Once, Retry(Same, ms(80))),
+            // Pauses grow up to their bound.
+            (K::ResourceExhausted, true, None, false, 30, 9, Once, Retry(Same, ms(100))),
             // Final answers.
             (K::Fenced, false, None, false, 0, 0, Repeatable, GiveUp),
             (K::TooManyProducers, false, None, false, 0, 0, Repeatable, GiveUp),
@@ -159,7 +187,7 @@ mod tests {
         let policy = RetryPolicy::default();
         for (kind, retryable, effect, hint, after, attempt, safety, expected) in table {
             let error = error(kind, retryable, effect, hint, after);
-            let decided = policy.decide(attempt, &error, safety, LEFT, 1.0);
+            let decided = policy.decide(attempt, false, &error, safety, LEFT, 1.0);
             assert_eq!(decided, expected, "{kind:?} attempt {attempt} {safety:?}");
         }
     }
@@ -183,10 +211,28 @@ mod tests {
             let error = Error::from_detail(wire::ErrorDetail {
                 kind, retryable, effect, ..Default::default()
             });
-            let decided = RetryPolicy::default().decide(attempt, &error, Safety::Once, LEFT, dice);
+            let decided = RetryPolicy::default().decide(attempt, false, &error, Safety::Once, LEFT, dice);
             if error.effect() != Effect::None || !retryable {
                 prop_assert_eq!(decided, Decision::GiveUp);
             }
         }
+    }
+
+    #[test]
+    fn a_hint_is_news_once_a_term() {
+        let hint = |term| {
+            let leader = wire::LeaderHint { node_id: 1, address: "http://l".to_owned(), term };
+            Error::from_detail(wire::ErrorDetail {
+                kind: K::NotLeader.into(),
+                leader: Some(leader),
+                ..Default::default()
+            })
+        };
+        let mut hints = Hints::default();
+        hints.saw(3);
+        let news: Vec<bool> =
+            [3, 4, 4, 2, 6, 5].into_iter().map(|term| hints.is_news(&hint(term))).collect();
+        assert_eq!(news, [false, true, false, false, true, false]);
+        assert!(!hints.is_news(&error(K::Unavailable, true, wire::Effect::None, false, 0)));
     }
 }

@@ -237,6 +237,20 @@ pub fn term(first: LogIndex) -> Key {
     key(TERM, [first.0])
 }
 
+/// Where the term under a key begins.
+///
+/// # Errors
+/// [`Malformed`] if it is not the key of a term.
+pub fn parse_term(key: &[u8]) -> Result<LogIndex, Malformed> {
+    let mut input = Input(key);
+    if input.u8()? != TERM {
+        return Err(Malformed("not the key of a term"));
+    }
+    let first = LogIndex(input.u64_be()?);
+    input.end()?;
+    Ok(first)
+}
+
 /// The first key behind the terms that begin at or below `index`.
 #[must_use]
 pub fn behind_terms(index: LogIndex) -> Key {

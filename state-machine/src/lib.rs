@@ -19,6 +19,7 @@ pub mod planted;
 pub mod read;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
+pub mod seen;
 pub mod store;
 pub mod types;
 pub mod values;

@@ -43,8 +43,7 @@ impl StoredBatch {
     ///
     /// # Panics
     /// If the write is not one of apply's.
-    #[must_use]
-    pub fn of_write(write: &Write) -> Option<(Incarnation, Self)> {
+    pub(crate) fn of_write(write: &Write) -> Option<(Incarnation, Self)> {
         const OURS: &str = "apply writes batches in the form that it reads";
         let Write::Put(key, value) = write else { return None };
         if key.first() != Some(&BATCH) {
@@ -364,14 +363,28 @@ impl<V: View> Reader<V> {
         if self.group.applied.is_none_or(|applied| index > applied.index) {
             return Ok(None);
         }
+        Ok(self.term_before(index)?.map(|(_, term)| term))
+    }
+
+    /// The term of the last entry applied, and the entry that it began with.
+    ///
+    /// # Errors
+    /// [`ViewError`].
+    pub fn last_term(&self) -> Result<Option<(LogIndex, Term)>, ViewError> {
+        self.group.applied.map_or(Ok(None), |applied| self.term_before(applied.index))
+    }
+
+    /// The term that an applied index is in, and the entry that it began with.
+    fn term_before(&self, index: LogIndex) -> Result<Option<(LogIndex, Term)>, ViewError> {
         let terms = keys::term(LogIndex(0));
         let Some(key) = self.view.last_key(&terms, &keys::behind_terms(index))? else {
             return Ok(None);
         };
+        let first = keys::parse_term(&key).map_err(ViewError::damaged("a term's key"))?;
         let row = self.view.get(&key)?;
         let term = row.as_deref().and_then(|row| row.try_into().ok()).map(u64::from_be_bytes);
         match term {
-            Some(term) => Ok(Some(Term(term))),
+            Some(term) => Ok(Some((first, Term(term)))),
             None => Err(ViewError::corrupt("a term's row", "it holds no term")),
         }
     }

@@ -22,7 +22,7 @@ use crate::{
     client::Client,
     errors::{Effect, Error, Result},
     position::ProducerId,
-    retry,
+    retry::{self, Hints},
     runtime::{self, Instant, Moment},
     transport::{Answers, Endpoint},
 };
@@ -106,6 +106,7 @@ struct State {
     attempt: u32,
     /// Connections given up for silence since the last answer.
     silences: u32,
+    hints: Hints,
     /// When the stream last got on: an answer, or a request while no answer was owed.
     alive: Instant,
 }
@@ -117,6 +118,7 @@ impl Driver {
             endpoint: self.client.writer(&self.log),
             attempt: 0,
             silences: 0,
+            hints: Hints::default(),
             alive: runtime::now(),
         };
         let mut open_queue = true;
@@ -228,6 +230,7 @@ impl Driver {
                 }
                 self.progressed(state);
                 if let Some(term) = term {
+                    state.hints.saw(term);
                     self.client.shared.routing.confirm(&self.log, &at, term);
                 }
                 Ok(())
@@ -276,10 +279,11 @@ impl Driver {
         if !error.is_retryable() {
             return Err(error);
         }
+        let news = state.hints.is_news(&error);
         if self.window.is_idle() {
             state.link = Link::Idle;
         } else {
-            let pause = self.client.pause(state.attempt, &error);
+            let pause = self.client.pause(state.attempt, news, &error);
             state.link = Link::Pausing(runtime::now() + pause);
         }
         state.attempt += 1;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use quorate_client::{
     AppendOptions, AppendPart, Batch, Client, Consistency, Effect, ErrorKind, ProducerId,
+    RetryPolicy,
 };
 
 use crate::cluster::{Cluster, Fault};
@@ -194,4 +195,22 @@ async fn a_dead_node_costs_a_read_a_detour() {
         let (_, header) = cluster.client().describe_log("l", &eventual).await.unwrap();
         assert_eq!(header.served_by, 3);
     }
+}
+
+/// So long that a test which pauses once is over before the pause is.
+fn patient() -> RetryPolicy {
+    let pause = Duration::from_secs(3600);
+    RetryPolicy { initial_backoff: pause, max_backoff: pause }
+}
+
+#[tokio::test]
+async fn a_new_leader_is_followed_without_a_pause() {
+    let cluster = Cluster::start().await;
+    // Three elections in a row, each of which the client hears of from who was deposed.
+    cluster.on_append(|_, n| (n % 4 != 0).then_some(Fault::Moved));
+    let client = cluster.builder().retry(patient()).build().unwrap();
+    client.append_with("l", ["a"], &none()).await.unwrap();
+    let producer = client.producer("l").open().await.unwrap();
+    producer.append(["b"]).await.unwrap().await.unwrap();
+    assert_eq!((cluster.appends(), cluster.values()), (8, vec!["a".to_owned(), "b".to_owned()]));
 }

@@ -19,6 +19,7 @@ use super::{
     errors::{self, ApiError},
     forward, read,
 };
+use crate::read::levels::Basis;
 
 /// A log on the wire.
 #[must_use]
@@ -152,17 +153,20 @@ pub(super) async fn describe(
 ) -> Result<DescribeLogResponse, Status> {
     let (name, group) = context.locate(&request.name)?;
     let consistency = request.consistency.clone();
-    let view = read::view_of_log(context, group, &name, consistency, None, deadline).await;
-    let (served, log) = match view {
-        Err(error) if forward::asked(request.consistency.as_ref()) && forward::helps(&error) => {
-            return forward::describe(context, group, request, deadline, error).await;
-        }
-        other => other?,
+    let asked = read::AskedOfLog { group, name, consistency, incarnation: None };
+    let answer = |basis: &Basis, log: &LogDescription| DescribeLogResponse {
+        header: Some(read::header(context, group, basis, Some(log))),
+        log: Some(info(group, log)),
     };
-    Ok(DescribeLogResponse {
-        header: Some(read::header(context, group, &served, Some(&log))),
-        log: Some(info(group, &log)),
-    })
+    let found = read::find(context, asked, deadline, |basis, log| Some(answer(basis, log))).await;
+    match found {
+        Ok(read::Found::Answer(answered)) => Ok(answered),
+        Ok(read::Found::View(served, log)) => Ok(answer(&served.basis, &log)),
+        Err(error) if forward::asked(request.consistency.as_ref()) && forward::helps(&error) => {
+            forward::describe(context, group, request, deadline, error).await
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Lists over all groups, sorted by name. With several groups each page asks every group for a
@@ -195,7 +199,7 @@ pub(super) async fn list(
             .list(&request.prefix, after.as_ref().map(LogName::as_str), page)
             .map_err(|e| read::view_error(&e))?;
         found.extend(logs.into_iter().map(|log| (group, log)));
-        headers.push(read::header(context, group, &served, None));
+        headers.push(read::header(context, group, &served.basis, None));
     }
     found.sort_by(|(_, a), (_, b)| a.name.cmp(&b.name));
     // A full page may be the last one; the next page is empty then.

@@ -16,10 +16,15 @@ fn put(metadata: &mut MetadataMap, name: &'static str, value: String) {
     metadata.insert(name, value.parse().expect("digits are fine metadata"));
 }
 
+fn hexadecimal(bytes: &[u8]) -> String {
+    let digit = |n: u8| char::from(b"0123456789abcdef"[usize::from(n & 0xf)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
+}
+
 /// All of it.
 pub(super) fn say(metadata: &mut MetadataMap, header: &ReadHeader) {
     say_age(metadata, header.age_ms);
-    put(metadata, POSITION, header.position.iter().map(|b| format!("{b:02x}")).collect());
+    put(metadata, POSITION, hexadecimal(&header.position));
     put(metadata, TERM, header.term.to_string());
 }
 

@@ -110,20 +110,25 @@ pub struct Node {
 }
 
 /// Timing of Raft. `heartbeat_ms * 3 <= election_min_ms < election_max_ms`.
+///
+/// A follower stands for election when it heard nothing for `election_max_ms` (the lease, within
+/// which it votes for nobody either) and then for a time between the two. With the defaults that is
+/// 625 to 800 ms, so that appends go on within a second after a leader was lost
+/// (docs/operating.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Raft {
     /// A leader speaks to its followers this often.
     pub heartbeat_ms: u64,
-    /// Shortest silence after which a follower stands for election.
+    /// What a follower waits beyond the leader's lease before it stands for election, at least.
     pub election_min_ms: u64,
-    /// Longest such silence, and the leader's lease.
+    /// The same at most; and the leader's lease.
     pub election_max_ms: u64,
 }
 
 impl Default for Raft {
     fn default() -> Self {
-        Self { heartbeat_ms: 100, election_min_ms: 500, election_max_ms: 1000 }
+        Self { heartbeat_ms: 75, election_min_ms: 225, election_max_ms: 400 }
     }
 }
 

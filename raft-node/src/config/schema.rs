@@ -77,8 +77,8 @@ pub const KEYS: &[Key] = &[
     optional("listen.advertise_peer", Kind::Address, "where peers reach listen.peer"),
     // Below 10 ms a heartbeat is due before the previous one is on a slow disk.
     optional("raft.heartbeat_ms", number(10, 60_000, "ms"), "a leader speaks this often"),
-    optional("raft.election_min_ms", number(30, 600_000, "ms"), "shortest wait for a leader"),
-    optional("raft.election_max_ms", number(31, 600_000, "ms"), "longest wait; the leader's lease"),
+    optional("raft.election_min_ms", number(30, 600_000, "ms"), "shortest wait, behind the lease"),
+    optional("raft.election_max_ms", number(31, 600_000, "ms"), "longest such wait; the lease"),
     // A segment holds at least one entry of the largest size (8 MiB) and its frames.
     optional("log.segment_mb", number(16, 1024, "MiB"), "size of a file of the Raft log"),
     optional("log.cache_mb", number(1, 1_048_576, "MiB"), "recent entries in memory"),

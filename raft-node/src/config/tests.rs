@@ -56,10 +56,7 @@ fn good() -> Config {
 fn what_is_not_said_has_its_default() {
     let config = good();
     assert_eq!((config.node_id, config.groups, config.nodes.len()), (1, 1, 3));
-    assert_eq!(
-        config.raft,
-        Raft { heartbeat_ms: 100, election_min_ms: 500, election_max_ms: 1000 }
-    );
+    assert_eq!(config.raft, Raft { heartbeat_ms: 75, election_min_ms: 225, election_max_ms: 400 });
     assert_eq!(config.log.segment_bytes(), 64 * 1024 * 1024);
     assert_eq!(config.limits.max_request_bytes(), 8 * 1024 * 1024);
     assert_eq!(config.advertise_peer(), "127.0.0.1:7201");
@@ -72,7 +69,7 @@ fn flags_over_environment_over_file_over_default() {
         format!("{GOOD}[raft]\nheartbeat_ms = 50\nelection_min_ms = 300\n[log]\ncache_mb = 9");
     let environment = [
         ("QUORATE_RAFT_HEARTBEAT_MS", "60"),
-        ("QUORATE_RAFT_ELECTION_MIN_MS", "400"),
+        ("QUORATE_RAFT_ELECTION_MIN_MS", "350"),
         // Not set, as compose files say it.
         ("QUORATE_LOG_CACHE_MB", ""),
         ("QUORATE_LOG_OUTPUT_FORMAT", "json"),
@@ -86,7 +83,7 @@ fn flags_over_environment_over_file_over_default() {
     ];
     let loaded = try_load(&file, &environment, &[("raft.heartbeat_ms", "70")]).unwrap();
     let config = &loaded.config;
-    assert_eq!((config.raft.heartbeat_ms, config.raft.election_min_ms), (70, 400));
+    assert_eq!((config.raft.heartbeat_ms, config.raft.election_min_ms), (70, 350));
     assert_eq!((config.log.cache_mb, config.log_output.format), (9, LogFormat::Json));
     let who = |key| loaded.origin(key).to_string();
     assert_eq!(who("raft.heartbeat_ms"), "--set raft.heartbeat_ms");
@@ -302,12 +299,12 @@ fn bad_configurations_and_what_is_said_about_them() {
             "timing",
             &[],
             &[("QUORATE_RAFT_HEARTBEAT_MS", "200")],
-            &[("raft.election_max_ms", "500")],
-            "raft.election_min_ms = 500 (default) must be at least 3 times raft.heartbeat_ms = 200 \
+            &[("raft.election_max_ms", "225")],
+            "raft.election_min_ms = 225 (default) must be at least 3 times raft.heartbeat_ms = 200 \
              (environment QUORATE_RAFT_HEARTBEAT_MS): one late heartbeat is no reason for an \
              election\n\
-             raft.election_max_ms = 500 (--set raft.election_max_ms) must be more than \
-             raft.election_min_ms = 500 (default): nodes draw their wait from between, so that \
+             raft.election_max_ms = 225 (--set raft.election_max_ms) must be more than \
+             raft.election_min_ms = 225 (default): nodes draw their wait from between, so that \
              they do not all stand at once",
         ),
         (
@@ -427,7 +424,7 @@ fn the_rendered_configuration_gives_itself_again() {
     let lines: Vec<(&str, &str)> =
         text.lines().filter_map(|l| l.split_once('#')).map(|(a, b)| (a.trim(), b.trim())).collect();
     assert!(lines.contains(&("groups = 3", "--set groups")), "{text}");
-    assert!(lines.contains(&("heartbeat_ms = 100", "default")), "{text}");
+    assert!(lines.contains(&("heartbeat_ms = 75", "default")), "{text}");
 }
 
 /// Every key of the table exists in `Config`, and the other way round; and every default is within

@@ -223,6 +223,7 @@ impl LogStore {
             dir.to_owned(),
             options.segment_bytes,
             options.spare_segments,
+            method,
             spares,
             shared.clone(),
         )

@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::{
-    durability::sync_dir,
+    durability::{Method, sync_dir},
     segment::{self, Segment},
     shared::{Counters, Shared},
 };
@@ -30,6 +30,7 @@ struct Pool {
     dir: PathBuf,
     bytes: u64,
     wanted: usize,
+    method: Method,
     ready: Mutex<VecDeque<PathBuf>>,
     next_number: AtomicU64,
     shared: Arc<Shared>,
@@ -48,6 +49,7 @@ impl Preparer {
         dir: PathBuf,
         bytes: u64,
         wanted: usize,
+        method: Method,
         spares: Vec<PathBuf>,
         shared: Arc<Shared>,
     ) -> io::Result<Self> {
@@ -56,6 +58,7 @@ impl Preparer {
             dir,
             bytes,
             wanted,
+            method,
             ready: Mutex::new(spares.into()),
             next_number: AtomicU64::new(next_number),
             shared,
@@ -124,7 +127,7 @@ impl Pool {
 
     fn make(&self) -> io::Result<PathBuf> {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        segment::make_spare(&self.dir, number, self.bytes)
+        segment::make_spare(&self.dir, number, self.bytes, self.method)
     }
 
     /// Carries out `job`, after the segments that could not be given back before: a younger one
@@ -199,6 +202,7 @@ mod tests {
             // Not theirs: both are to be removed.
             bytes: 1,
             wanted: 0,
+            method: Method::Fdatasync,
             ready: Mutex::default(),
             next_number: AtomicU64::new(0),
             shared,

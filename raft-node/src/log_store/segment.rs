@@ -2,8 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
+    fs::{self, File},
+    io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -251,17 +251,19 @@ pub fn any(dir: &Path) -> io::Result<bool> {
 ///
 /// # Errors
 /// The file system's (a full disk, mostly); what was begun is removed.
-pub fn make_spare(dir: &Path, number: u64, bytes: u64) -> io::Result<PathBuf> {
+pub fn make_spare(dir: &Path, number: u64, bytes: u64, method: Method) -> io::Result<PathBuf> {
     const CHUNK: usize = 1 << 20;
     let path = spare_path(dir, number);
     let fill = || -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;
-        let zeros = vec![0; CHUNK];
-        let mut left = bytes;
-        while left > 0 {
-            let n = left.min(CHUNK as u64);
-            file.write_all(&zeros[..n as usize])?;
-            left -= n;
+        let file = method.create(&path)?;
+        let mut zeros = AlignedBuffer::new(CHUNK);
+        let zeros = zeros.take(CHUNK);
+        zeros.fill(0);
+        let mut at = 0;
+        while at < bytes {
+            let n = (bytes - at).min(CHUNK as u64);
+            file.write_all_at(&zeros[..n as usize], at)?;
+            at += n;
         }
         file.sync_all()
     };
@@ -320,7 +322,10 @@ pub fn begin(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::durability::{self, Durability},
+        *,
+    };
 
     #[test]
     fn headers_come_back_and_damage_is_seen() {
@@ -341,6 +346,31 @@ mod tests {
             bad[at] ^= 4;
             assert!(Header::parse(&bad).is_err(), "byte {at}");
             assert!(Header::parse(&bytes[..at]).is_err());
+        }
+    }
+
+    /// A hole in it would be a block to allocate, and a journal to commit, in the middle of an
+    /// append.
+    #[test]
+    fn a_spare_is_written_through_and_through() {
+        use std::os::unix::fs::MetadataExt;
+
+        let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/tmp");
+        fs::create_dir_all(&dir).unwrap();
+        let dir = tempfile::TempDir::new_in(dir).unwrap();
+        // More than one piece, and not whole pieces.
+        let bytes = (5 << 19) + 4096;
+        let mut methods = vec![Method::Fdatasync];
+        // Where this file system takes it.
+        methods.extend(durability::probe(dir.path(), Durability::Direct).ok());
+        for (number, method) in methods.into_iter().enumerate() {
+            // What is left of a try that failed.
+            fs::write(spare_path(dir.path(), number as u64), vec![1; 1 << 22]).unwrap();
+            let path = make_spare(dir.path(), number as u64, bytes, method).unwrap();
+            let metadata = fs::metadata(&path).unwrap();
+            assert_eq!(metadata.len(), bytes, "{method:?}");
+            assert!(metadata.blocks() * 512 >= bytes, "{method:?}: all of it is allocated");
+            assert!(fs::read(&path).unwrap().iter().all(|byte| *byte == 0), "{method:?}");
         }
     }
 }

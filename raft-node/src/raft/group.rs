@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use super::{
     log_storage::term_of,
     state_machine::{GroupState, OpenState, StateMachine},
-    types::{Completion, EntryData, NodeAddress, NodeId, TypeConfig},
+    types::{Completion, EntryData, NodeAddress, NodeId, TypeConfig, alias::RaftLogId},
 };
 use crate::runtime;
 
@@ -28,6 +28,8 @@ use crate::runtime;
 /// by the log store.
 const STOPPED_POLL: Duration = Duration::from_millis(100);
 use crate::read::recent::Recent;
+
+type Metrics = openraft::RaftMetrics<TypeConfig>;
 
 /// openraft's handle, for `peer/` only.
 pub type RaftHandle = Raft<TypeConfig, StateMachine>;
@@ -77,6 +79,17 @@ pub enum ReadIndexFailure {
     NoQuorum,
     /// The group's core stopped.
     Stopped(String),
+}
+
+/// Where a replica stands, as it tells its readers.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// Role, by evidence.
+    pub role: Role,
+    /// The leader, as far as this node knows.
+    pub leader: Option<Leader>,
+    /// Commit index known here.
+    pub commit_index: LogIndex,
 }
 
 /// A group's vital signs, one consistent sample.
@@ -255,7 +268,37 @@ impl Group {
     /// The leader as far as this node knows; itself only with a fresh quorum acknowledgement.
     #[must_use]
     pub fn leader(&self) -> Option<Leader> {
-        self.vitals().leader
+        self.standing().leader
+    }
+
+    /// What this node is in the group, by evidence.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role_in(&self.raft.metrics().borrow_watched())
+    }
+
+    /// A few of the vital signs, without all that [`Self::vitals`] gathers: reads ask with every
+    /// answer.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let metrics = self.raft.metrics();
+        // Held for a few comparisons and one address; a clone of it all would hold it for longer.
+        let metrics = metrics.borrow_watched();
+        let role = self.role_in(&metrics);
+        let commit_index = metrics.local_committed.as_ref().map_or(0, RaftLogId::index);
+        Standing { role, leader: leader_in(&metrics, role), commit_index: LogIndex(commit_index) }
+    }
+
+    fn role_in(&self, metrics: &Metrics) -> Role {
+        let quorum_ack_age = metrics.last_quorum_acked.map(|at| (*at).elapsed());
+        let fresh = quorum_ack_age.is_some_and(|age| age <= self.leader_lease);
+        match metrics.state {
+            ServerState::Leader if fresh => Role::Leader,
+            // An isolated node reports itself leader for ever; without evidence it is not one.
+            ServerState::Leader | ServerState::Follower => Role::Follower,
+            ServerState::Candidate => Role::Candidate,
+            ServerState::Learner | ServerState::Shutdown => Role::Learner,
+        }
     }
 
     /// This node.
@@ -280,27 +323,10 @@ impl Group {
         // The clone ends the borrow at once: a held borrow blocks the core.
         let metrics = self.raft.metrics().borrow_watched().clone();
         let quorum_ack_age = metrics.last_quorum_acked.map(|at| (*at).elapsed());
-        let fresh = quorum_ack_age.is_some_and(|age| age <= self.leader_lease);
-        let role = match metrics.state {
-            ServerState::Leader if fresh => Role::Leader,
-            // An isolated node reports itself leader for ever; without evidence it is not one.
-            ServerState::Leader | ServerState::Follower => Role::Follower,
-            ServerState::Candidate => Role::Candidate,
-            ServerState::Learner | ServerState::Shutdown => Role::Learner,
-        };
+        let role = self.role_in(&metrics);
+        let leader = leader_in(&metrics, role);
         let membership = metrics.membership_config.membership();
-        let address = |id: NodeId| -> Option<NodeAddress> { membership.get_node(&id).cloned() };
-        let leader = metrics
-            .current_leader
-            .filter(|id| *id != metrics.id || role == Role::Leader)
-            .map(|id| Leader {
-                id,
-                client_address: address(id).map(|a| a.client).unwrap_or_default(),
-                term: Term(metrics.current_term),
-            });
-        let index = |id: &Option<super::types::alias::RaftLogId>| {
-            LogIndex(id.as_ref().map_or(0, super::types::alias::RaftLogId::index))
-        };
+        let index = |id: &Option<RaftLogId>| LogIndex(id.as_ref().map_or(0, RaftLogId::index));
         Vitals {
             role,
             term: Term(metrics.current_term),
@@ -387,4 +413,12 @@ impl Group {
             tracing::error!(group = self.id.0, %error, "the core did not stop in order");
         }
     }
+}
+
+/// The leader that the metrics name; this node only if it leads by evidence.
+fn leader_in(metrics: &Metrics, role: Role) -> Option<Leader> {
+    let id = metrics.current_leader.filter(|id| *id != metrics.id || role == Role::Leader)?;
+    let node = metrics.membership_config.membership().get_node(&id);
+    let client_address = node.map(|node| node.client.clone()).unwrap_or_default();
+    Some(Leader { id, client_address, term: Term(metrics.current_term) })
 }

@@ -100,6 +100,7 @@ impl GroupState {
         let state_dir = generations::current(dir)?;
         let store = Store::open(&state_dir, &options).map_err(io::Error::other)?;
         let applied = store.applied().unwrap_or_default();
+        recent.reset(last_term(&store)?);
         let snapshot = generations::newest_snapshot(dir)?
             .map(|(meta, dir)| {
                 Ok::<_, io::Error>(Snapshot { meta: serde_json::from_slice(&meta)?, dir })
@@ -228,6 +229,7 @@ impl GroupState {
         generations::switch_to(&self.dir, &next)?;
         crate::crash_point!("snapshot.install.switched");
         let applied = store.applied().unwrap_or_default();
+        let term = last_term(&store)?;
         let old = std::mem::replace(
             &mut *self.store.write().unwrap_or_else(PoisonError::into_inner),
             Arc::new(OpenState { store, dir: DirLease::new(next) }),
@@ -238,7 +240,7 @@ impl GroupState {
         self.break_evidence();
         self.applied.send_replace(applied);
         // Who looks at the state now sees the new one.
-        self.recent.reset();
+        self.recent.reset(term);
         self.metrics.snapshot_installed(self.group, received.bytes(), started.elapsed());
         tracing::info!(
             group = self.group.0,
@@ -249,6 +251,12 @@ impl GroupState {
         );
         Ok(())
     }
+}
+
+/// The term of the last applied entry, and the entry that it began with.
+fn last_term(store: &Store) -> io::Result<Option<(LogIndex, Term)>> {
+    let view = store.view().map_err(io::Error::other)?;
+    view.last_term().map_err(io::Error::other)
 }
 
 fn to_log_id(point: LogPoint) -> RaftLogId {

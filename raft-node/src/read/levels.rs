@@ -6,15 +6,17 @@
 use std::time::Duration;
 
 use quorate_state_machine::{
+    outcome::LogDescription,
     planted,
     store::ReadView,
-    types::{Incarnation, LogIndex, LogPoint, ReadLevel},
+    types::{Incarnation, LogIndex, LogName, LogPoint, ReadLevel},
 };
 
 use super::{
     ReadFailure,
     freshener::{Freshener, Patience},
     read_index::ReadIndexer,
+    recent::Glimpse,
 };
 use crate::{
     clock::BootInstant,
@@ -125,20 +127,42 @@ pub enum Evidence {
     None,
 }
 
+/// An asked level, satisfied by every state that has applied what is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Satisfied {
+    /// What proves it.
+    evidence: Evidence,
+    /// What was asked for, unless it is served in spite of that.
+    pub given: Level,
+    /// What its evidence asks for is applied up to here, and has to be shown.
+    needs: LogIndex,
+    /// One of the points is not applied; only where that was allowed.
+    pub position_unmet: bool,
+    /// See [`Ask::elsewhere`].
+    elsewhere: u32,
+}
+
+/// What an answer rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Basis {
+    /// What is applied in the state that it shows.
+    pub applied: LogPoint,
+    /// What proves it.
+    pub evidence: Evidence,
+    /// The level that it satisfies.
+    pub given: Level,
+    /// One of the points may not be in it; only where that was allowed.
+    pub position_unmet: bool,
+    /// See [`Ask::elsewhere`].
+    pub elsewhere: u32,
+}
+
 /// A view that satisfies the asked level.
 pub struct Served {
     /// The applied state, frozen.
     pub view: ReadView,
-    /// What is applied in it.
-    pub applied: LogPoint,
-    /// What proves it.
-    pub evidence: Evidence,
-    /// The level that it satisfies: what was asked for, unless it is served in spite of that.
-    pub given: Level,
-    /// One of the points is not in it; only where that was allowed.
-    pub position_unmet: bool,
-    /// See [`Ask::elsewhere`].
-    pub elsewhere: u32,
+    /// Why it may be served.
+    pub basis: Basis,
 }
 
 /// A group's reading side.
@@ -168,60 +192,87 @@ impl Reader {
         &self.freshener
     }
 
-    /// Upper bound on the age of what `served` shows, as of now. `None`: unknown.
+    /// Upper bound on the age of what an answer shows, as of now. `None`: unknown.
     #[must_use]
-    pub fn age(&self, served: &Served) -> Option<Duration> {
-        let age = self.freshener.age(self.group.id, served.applied.index)?;
+    pub fn age(&self, basis: &Basis) -> Option<Duration> {
+        let age = self.freshener.age(self.group.id, basis.applied.index)?;
         self.freshener.stated(self.group.id, age);
         Some(age)
     }
 
-    /// A view as asked.
+    /// Gets the evidence that a read asks for, and waits until what it needs is applied.
     ///
     /// # Errors
     /// [`ReadFailure`].
-    pub async fn view(&self, ask: &Ask) -> Result<Served, ReadFailure> {
+    pub async fn satisfy(&self, ask: &Ask) -> Result<Satisfied, ReadFailure> {
         self.freshener.touch(self.group.id);
-        let (evidence, given) = self.satisfy(ask).await?;
+        let satisfied = self.level(ask).await?;
         let position_unmet = !self.reach_all(ask).await?;
+        Ok(Satisfied { position_unmet, ..satisfied })
+    }
+
+    /// The state in which what was asked for is satisfied.
+    ///
+    /// # Errors
+    /// [`ReadFailure`].
+    pub fn look(&self, ask: &Ask, satisfied: Satisfied) -> Result<Served, ReadFailure> {
         let view = self.group.view().map_err(ReadFailure::Local)?;
-        let applied = view.applied().unwrap_or_default();
-        for point in ask.at_least.iter().filter(|point| point.at.index <= applied.index) {
+        let basis = satisfied.basis(view.applied().unwrap_or_default());
+        let applied = basis.applied.index;
+        for point in ask.at_least.iter().filter(|point| point.at.index <= applied) {
             check_history(&view, point)?;
         }
-        let elsewhere = ask.elsewhere;
-        Ok(Served { view, applied, evidence, given, position_unmet, elsewhere })
+        Ok(Served { view, basis })
+    }
+
+    /// The same for one log, from memory. `None` says nothing: [`Self::look`] then.
+    #[must_use]
+    pub fn glimpse(
+        &self,
+        ask: &Ask,
+        satisfied: Satisfied,
+        name: &LogName,
+    ) -> Option<(Basis, LogDescription)> {
+        let glimpse = self.group.recent().glimpse(name)?;
+        suffices(&glimpse, satisfied.needs, &ask.at_least)
+            .then(|| (satisfied.basis(glimpse.applied), glimpse.log))
     }
 
     /// Evidence of the asked level, or of less where that is allowed; and which level it is.
-    async fn satisfy(&self, ask: &Ask) -> Result<(Evidence, Level), ReadFailure> {
+    async fn level(&self, ask: &Ask) -> Result<Satisfied, ReadFailure> {
+        let satisfied = |given, (evidence, needs)| Satisfied {
+            evidence,
+            given,
+            needs,
+            position_unmet: false,
+            elsewhere: ask.elsewhere,
+        };
         match self.evidence(ask, ask.level).await {
-            Ok(evidence) => Ok((evidence, ask.level)),
+            Ok(evidence) => Ok(satisfied(ask.level, evidence)),
             Err(failure @ (ReadFailure::Stopped(_) | ReadFailure::Local(_))) => Err(failure),
             Err(_) if ask.on_unmet == OnUnmet::ServeAndMark && ask.floor != ask.level => {
-                let evidence = self.evidence(ask, ask.floor).await?;
-                Ok((evidence, ask.floor))
+                Ok(satisfied(ask.floor, self.evidence(ask, ask.floor).await?))
             }
             Err(failure) => Err(failure),
         }
     }
 
-    /// Gets what proves the level, and waits until it is applied.
-    async fn evidence(&self, ask: &Ask, level: Level) -> Result<Evidence, ReadFailure> {
+    /// Gets what proves the level, and waits until it is applied; says up to where that is.
+    async fn evidence(&self, ask: &Ask, level: Level) -> Result<(Evidence, LogIndex), ReadFailure> {
         let moment = match level {
-            Level::Eventual => return Ok(Evidence::None),
+            Level::Eventual => return Ok((Evidence::None, LogIndex(0))),
             Level::Linearizable => ask.arrived,
             Level::Bounded(max) => ask.arrived.before(max),
         };
         if level == Level::Linearizable && self.is_unproven_leader() {
-            return Ok(Evidence::ReadIndex);
+            return Ok((Evidence::ReadIndex, LogIndex(0)));
         }
         if level == Level::Linearizable {
-            if self.group.vitals().role == Role::Leader {
+            if self.group.role() == Role::Leader {
                 match self.confirmed().await {
                     Ok(point) => {
                         self.applied(point.index).await?;
-                        return Ok(Evidence::ReadIndex);
+                        return Ok((Evidence::ReadIndex, point.index));
                     }
                     // Deposed meanwhile: a replica like any other.
                     Err(ReadFailure::NotLeader(_) | ReadFailure::NoQuorum)
@@ -232,25 +283,24 @@ impl Reader {
                 return Err(ReadFailure::NotLeader(self.group.leader()));
             }
         }
-        let proven = match ask.on_unmet {
-            OnUnmet::Wait => {
-                let proof = self.freshener.proof(self.group.id, moment, Patience::Wait).await?;
-                self.applied(proof.index).await.map(|()| true)
-            }
-            OnUnmet::Redirect | OnUnmet::Fail | OnUnmet::ServeAndMark => {
-                match self.freshener.proof(self.group.id, moment, Patience::OneProbe).await {
-                    Ok(proof) => self.applied_soon(proof.index).await,
-                    Err(failure @ (ReadFailure::Stopped(_) | ReadFailure::Local(_))) => {
-                        Err(failure)
-                    }
-                    Err(_) => Ok(false),
-                }
-            }
+        let patience = match ask.on_unmet {
+            OnUnmet::Wait => Patience::Wait,
+            OnUnmet::Redirect | OnUnmet::Fail | OnUnmet::ServeAndMark => Patience::OneProbe,
         };
-        match proven? {
-            true => Ok(Evidence::Probe),
-            false => Err(self.too_stale(level)),
+        let proof = match self.freshener.proof(self.group.id, moment, patience).await {
+            Ok(proof) => proof,
+            Err(failure @ (ReadFailure::Stopped(_) | ReadFailure::Local(_))) => {
+                return Err(failure);
+            }
+            Err(failure) if patience == Patience::Wait => return Err(failure),
+            Err(_) => return Err(self.too_stale(level)),
+        };
+        match patience {
+            Patience::Wait => self.applied(proof.index).await?,
+            Patience::OneProbe if self.applied_soon(proof.index).await? => {}
+            Patience::OneProbe => return Err(self.too_stale(level)),
         }
+        Ok((Evidence::Probe, proof.index))
     }
 
     /// A read index of this node's own quorum. Tells the freshener, whose evidence it is, too.
@@ -363,6 +413,24 @@ impl Reader {
     }
 }
 
+impl Satisfied {
+    fn basis(self, applied: LogPoint) -> Basis {
+        let Self { evidence, given, position_unmet, elsewhere, .. } = self;
+        Basis { applied, evidence, given, position_unmet, elsewhere }
+    }
+}
+
+/// Does what is in memory reflect what is needed, and can it be told that the points are of this
+/// history? It may be a step behind, and of a state that is being replaced.
+fn suffices(glimpse: &Glimpse, needs: LogIndex, at_least: &[AtLeast]) -> bool {
+    let known = [Incarnation(0), glimpse.log.incarnation];
+    glimpse.applied.index >= needs
+        && at_least.iter().all(|point| {
+            glimpse.term_at(point.at.index) == Some(point.at.term)
+                && known.contains(&point.incarnation)
+        })
+}
+
 /// Is the point part of the history that this view shows?
 fn check_history(view: &ReadView, point: &AtLeast) -> Result<(), ReadFailure> {
     let local = |e: quorate_state_machine::view::ViewError| ReadFailure::Local(e.to_string());
@@ -384,6 +452,8 @@ fn check_history(view: &ReadView, point: &AtLeast) -> Result<(), ReadFailure> {
 
 #[cfg(test)]
 mod tests {
+    use quorate_state_machine::types::{Offset, Term, TimestampMs};
+
     use super::*;
 
     #[test]
@@ -396,5 +466,37 @@ mod tests {
                 assert_eq!(one.and(other), levels[n.min(m)], "{one:?} and {other:?}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_in_memory_is_served_only_where_it_is_known_to_suffice() {
+        let at = |term, index| LogPoint { term: Term(term), index: LogIndex(index) };
+        let log = LogDescription {
+            name: LogName::new("a").unwrap(),
+            incarnation: Incarnation(7),
+            start_offset: Offset(0),
+            next_offset: Offset(1),
+            writer_epoch: None,
+            created: TimestampMs(1),
+            last_timestamp: TimestampMs(1),
+            stored_bytes: 1,
+            producers: 0,
+            read_level: None,
+        };
+        let glimpse = Glimpse { applied: at(3, 20), log, term: Some((LogIndex(10), Term(3))) };
+        let after = |term, index, incarnation| {
+            let point = AtLeast { at: at(term, index), incarnation: Incarnation(incarnation) };
+            suffices(&glimpse, LogIndex(0), &[point])
+        };
+        assert!(suffices(&glimpse, LogIndex(20), &[]));
+        assert!(!suffices(&glimpse, LogIndex(21), &[]), "a state that was replaced since");
+        assert!(after(3, 10, 7) && after(3, 20, 0));
+        assert!(!after(3, 21, 7), "not applied");
+        assert!(!after(2, 15, 7) && !after(4, 15, 7), "of another history");
+        assert!(!after(2, 9, 7) && !after(3, 9, 7), "of an earlier term: a view knows");
+        assert!(!after(3, 15, 8), "another log, which may be deleted: a view knows");
+        let good = AtLeast { at: at(3, 15), incarnation: Incarnation(0) };
+        let bad = AtLeast { at: at(2, 15), incarnation: Incarnation(0) };
+        assert!(!suffices(&glimpse, LogIndex(0), &[good, bad]), "each of them counts");
     }
 }

@@ -6,6 +6,9 @@
 //! view that shows its offset. What is *not* here is no statement at all: the caller then looks at
 //! a view, which knows about trims, deletions and older batches.
 //!
+//! Beside the batches it keeps what the last apply left of their logs' rows, of the applied point
+//! and of the term ([`Glimpse`]): a read of recent records is answered without the storage.
+//!
 //! Whether a log is still what it was is told apart from its batches: [`Head::changes`] counts
 //! trims, the deletion and installed snapshots, and a tail that sees it move looks at a view.
 
@@ -17,9 +20,10 @@ use std::{
 
 use quorate_state_machine::{
     apply::ApplyItem,
-    outcome::{Accepted, Outcome},
+    outcome::{Accepted, LogDescription, Outcome},
     read::StoredBatch,
-    types::{Incarnation, LogPoint, Offset},
+    seen::Seen,
+    types::{Incarnation, LogIndex, LogName, LogPoint, Offset, Term},
     view::Writes,
 };
 use tokio::sync::watch;
@@ -49,11 +53,19 @@ struct Log {
     /// Who follows; there is a head while there is one.
     followers: usize,
     head: Option<watch::Sender<Head>>,
+    /// As of [`Inner::applied`]; `None`: it has not changed since it is here.
+    row: Option<LogDescription>,
 }
 
 #[derive(Default)]
 struct Inner {
+    /// The last entry heard of; `None` before the first, and after the state was replaced.
+    applied: Option<LogPoint>,
+    /// The term of `applied` and the entry that it began with, where that was heard.
+    term: Option<(LogIndex, Term)>,
     logs: HashMap<Incarnation, Log>,
+    /// Where the logs are that have a row.
+    names: HashMap<LogName, Incarnation>,
     /// Oldest first: the order of eviction.
     entries: VecDeque<Entry>,
     /// Sum of theirs.
@@ -65,6 +77,25 @@ struct Inner {
 pub struct Recent {
     limit_bytes: usize,
     inner: Arc<RwLock<Inner>>,
+}
+
+/// A log as of an applied point, from memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Glimpse {
+    /// The last entry that it reflects.
+    pub applied: LogPoint,
+    /// The log.
+    pub log: LogDescription,
+    pub(super) term: Option<(LogIndex, Term)>,
+}
+
+impl Glimpse {
+    /// The term of the entry at `index`. `None`: it is not applied, or of an earlier term.
+    #[must_use]
+    pub fn term_at(&self, index: LogIndex) -> Option<Term> {
+        let (first, term) = self.term?;
+        (first <= index && index <= self.applied.index).then_some(term)
+    }
 }
 
 /// A log that somebody follows.
@@ -92,7 +123,15 @@ impl Recent {
     /// Entries were applied, and what they wrote can be read. To be called for all of them, in
     /// order.
     pub fn applied(&self, items: &[ApplyItem], writes: &Writes, outcomes: &[Vec<Outcome>]) {
-        let mut batches = writes.0.iter().filter_map(StoredBatch::of_write);
+        let mut batches = Vec::new();
+        let mut rows = Vec::new();
+        for seen in writes.0.iter().filter_map(Seen::of) {
+            match seen {
+                Seen::Batch(log, batch) => batches.push((log, batch)),
+                row => rows.push(row),
+            }
+        }
+        let mut batches = batches.into_iter();
         let mut inner = self.write();
         for (item, outcomes) in items.iter().zip(outcomes) {
             let accepted = outcomes.iter().filter_map(|outcome| outcome.result.as_ref().ok());
@@ -130,21 +169,35 @@ impl Recent {
                 inner.entries.push_back(entry);
             }
         }
+        rows.into_iter().for_each(|row| inner.saw(row));
+        inner.applied = items.last().map(|item| item.at).or(inner.applied);
         inner.shrink_to(self.limit_bytes);
     }
 
-    /// The state was replaced as a whole, and the new one can be read.
-    pub fn reset(&self) {
+    /// The state was replaced as a whole, and the new one can be read. `term` is that of its last
+    /// entry, and the entry that it began with.
+    pub fn reset(&self, term: Option<(LogIndex, Term)>) {
         let mut inner = self.write();
+        (inner.applied, inner.term) = (None, term);
+        inner.names.clear();
         inner.entries.clear();
         inner.bytes = 0;
         for log in inner.logs.values_mut() {
+            log.row = None;
             log.batches.clear();
             if let Some(head) = &log.head {
                 head.send_modify(|head| head.changes += 1);
             }
         }
         inner.logs.retain(|_, log| log.head.is_some());
+    }
+
+    /// The log of a name as of the last entry heard of. `None` says nothing: look at a view.
+    #[must_use]
+    pub fn glimpse(&self, name: &LogName) -> Option<Glimpse> {
+        let inner = self.read();
+        let log = inner.logs.get(inner.names.get(name)?)?.row.clone()?;
+        Some(Glimpse { applied: inner.applied?, log, term: inner.term })
     }
 
     /// The batches that hold the offsets from `from` on, up to `to` (exclusive), as many as fit into
@@ -162,7 +215,7 @@ impl Recent {
         if kept.front()?.first_offset > from {
             return None;
         }
-        let first = kept.partition_point(|batch| batch.next_offset() <= from);
+        let first = position(kept, from);
         let mut bytes = 0;
         let found: Vec<StoredBatch> = kept
             .range(first..)
@@ -196,6 +249,18 @@ impl Recent {
     }
 }
 
+/// Where the batch with the offset `from`, or the first behind it, is. No batch is empty, so it is
+/// at most as many batches from the front as offsets: exactly there where each holds one record,
+/// which spares a search through memory that no cache holds.
+fn position(kept: &VecDeque<StoredBatch>, from: Offset) -> usize {
+    let front = kept.front().map_or(from, |batch| batch.first_offset);
+    let most = usize::try_from(from.0.saturating_sub(front.0)).unwrap_or(usize::MAX);
+    match kept.get(most) {
+        Some(batch) if batch.first_offset == from => most,
+        _ => kept.partition_point(|batch| batch.next_offset() <= from),
+    }
+}
+
 impl Inner {
     fn appended(&mut self, incarnation: Incarnation, batch: StoredBatch, at: LogPoint, keep: bool) {
         let log = match keep {
@@ -219,6 +284,25 @@ impl Inner {
         }
     }
 
+    /// What the writes left of what is kept. To be called after the entries: only logs that are
+    /// here keep their rows.
+    fn saw(&mut self, row: Seen) {
+        match row {
+            Seen::Log(row) => {
+                let Some(log) = self.logs.get_mut(&row.incarnation) else { return };
+                if self.names.get(&row.name) != Some(&row.incarnation) {
+                    self.names.insert(row.name.clone(), row.incarnation);
+                }
+                log.row = Some(row);
+            }
+            Seen::Gone(name) => {
+                self.names.remove(&name);
+            }
+            Seen::Term(first, term) => self.term = Some((first, term)),
+            Seen::Batch(..) => unreachable!("batches come with their entries"),
+        }
+    }
+
     fn changed(&mut self, incarnation: Incarnation) {
         if let Some(head) = self.logs.get(&incarnation).and_then(|log| log.head.as_ref()) {
             head.send_modify(|head| head.changes += 1);
@@ -228,9 +312,20 @@ impl Inner {
     fn forget(&mut self, incarnation: Incarnation) {
         if let Some(log) = self.logs.get_mut(&incarnation) {
             log.batches.clear();
-            if log.head.is_none() {
-                self.logs.remove(&incarnation);
+            if let Some(row) = log.row.take() {
+                self.names.remove(&row.name);
             }
+        }
+        self.drop_if_unused(incarnation);
+    }
+
+    /// A log that nobody follows and that has no batch here goes, and its row with it.
+    fn drop_if_unused(&mut self, incarnation: Incarnation) {
+        let unused = |log: &Log| log.batches.is_empty() && log.head.is_none();
+        if self.logs.get(&incarnation).is_some_and(unused)
+            && let Some(Log { row: Some(row), .. }) = self.logs.remove(&incarnation)
+        {
+            self.names.remove(&row.name);
         }
     }
 
@@ -245,9 +340,7 @@ impl Inner {
                 if log.batches.front().is_some_and(|batch| batch.first_offset == first_offset) {
                     log.batches.pop_front();
                 }
-                if log.batches.is_empty() && log.head.is_none() {
-                    self.logs.remove(&incarnation);
-                }
+                self.drop_if_unused(incarnation);
             }
         }
     }
@@ -281,9 +374,7 @@ impl Drop for Following {
         log.followers -= 1;
         if log.followers == 0 {
             log.head = None;
-            if log.batches.is_empty() {
-                inner.logs.remove(&self.incarnation);
-            }
+            inner.drop_if_unused(self.incarnation);
         }
     }
 }

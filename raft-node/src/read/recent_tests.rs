@@ -9,7 +9,9 @@ use quorate_state_machine::{
     command::{AppendPart, Command},
     entry::EntryBuilder,
     memory::Memory,
-    types::{Batch, LogIndex, LogName, LogPoint, ProducerId, Sequence, Term, TimestampMs},
+    types::{
+        Batch, LogIndex, LogName, LogPoint, ProducerId, Sequence, Term, TimestampMs, WriterEpoch,
+    },
 };
 
 use super::*;
@@ -21,6 +23,7 @@ struct Pair {
     memory: Memory,
     recent: Recent,
     index: u64,
+    term: u64,
 }
 
 fn name(log: usize) -> LogName {
@@ -49,7 +52,8 @@ fn create(log: usize) -> Command {
 
 impl Pair {
     fn new(limit_bytes: usize) -> Self {
-        let mut this = Self { memory: Memory::new(), recent: Recent::new(limit_bytes), index: 0 };
+        let recent = Recent::new(limit_bytes);
+        let mut this = Self { memory: Memory::new(), recent, index: 0, term: 1 };
         this.apply(&[vec![create(0), create(1), create(2)]]);
         this
     }
@@ -63,7 +67,7 @@ impl Pair {
                 let mut entry = EntryBuilder::new();
                 commands.iter().for_each(|command| entry.push(command));
                 ApplyItem {
-                    at: LogPoint { term: Term(1), index: LogIndex(self.index) },
+                    at: LogPoint { term: Term(self.term), index: LogIndex(self.index) },
                     payload: Some(entry.finish(TimestampMs(self.index))),
                     membership: None,
                 }
@@ -97,7 +101,27 @@ impl Pair {
             }
             prop_assert!(self.recent.batches(incarnation, next, next, 1).is_none());
         }
+        for log in 0..NAMES.len() {
+            let Some(glimpse) = self.recent.glimpse(&name(log)) else { continue };
+            prop_assert_eq!(Some(glimpse.applied), reader.applied());
+            let shown = reader.log(&name(log)).unwrap();
+            prop_assert_eq!(Some(&glimpse.log), shown.as_ref());
+            for index in 0..=self.index + 1 {
+                let known = glimpse.term_at(LogIndex(index));
+                let shown = reader.term_at(LogIndex(index)).unwrap();
+                prop_assert!(known.is_none() || known == shown, "{known:?} is {shown:?}");
+            }
+            // The newest term is never looked up.
+            let last = LogIndex(self.index);
+            prop_assert_eq!(glimpse.term_at(last), reader.term_at(last).unwrap());
+        }
         let inner = self.recent.read();
+        for (name, incarnation) in &inner.names {
+            let row = inner.logs.get(incarnation).and_then(|log| log.row.as_ref());
+            prop_assert_eq!(row.map(|row| &row.name), Some(name), "no name without a row");
+        }
+        let rows = inner.logs.values().filter(|log| log.row.is_some()).count();
+        prop_assert_eq!(rows, inner.names.len(), "no row without a name");
         prop_assert!(inner.bytes <= self.recent.limit_bytes);
         prop_assert_eq!(inner.bytes, inner.entries.iter().map(|e| e.bytes).sum::<usize>());
         let counted: usize = inner.logs.values().map(|log| log.batches.len()).sum();
@@ -115,6 +139,11 @@ fn a_command() -> impl Strategy<Value = Command> {
         2 => (values(), values())
             .prop_map(|(a, b)| Command::Append(vec![part(0, &a, None), part(1, &b, None)])),
         2 => log().prop_map(create),
+        1 => (log(), prop::option::of(0..5_u64)).prop_map(|(log, epoch)| Command::Fence {
+            name: name(log),
+            min_epoch: epoch.map(WriterEpoch),
+            incarnation: None,
+        }),
         1 => log().prop_map(|log| Command::DeleteLog { name: name(log), incarnation: None }),
         2 => (log(), 0..12_u64).prop_map(|(log, before)| Command::TrimLog {
             name: name(log),
@@ -133,6 +162,7 @@ proptest! {
         batches in prop::collection::vec(
             prop::collection::vec(prop::collection::vec(a_command(), 0..4), 1..4), 1..25),
         reset_at in 0..40_usize,
+        new_terms in prop::collection::btree_set(0..25_usize, 0..3),
     ) {
         let mut pair = Pair::new(limit);
         // One follower of each log that there is at first.
@@ -141,9 +171,13 @@ proptest! {
             .collect();
         for (n, entries) in batches.iter().enumerate() {
             let before: Vec<_> = (0..NAMES.len()).map(|log| pair.log(log)).collect();
+            pair.term += u64::from(new_terms.contains(&n));
             pair.apply(entries);
             if n == reset_at {
-                pair.recent.reset();
+                pair.recent.reset(pair.memory.reader().unwrap().last_term().unwrap());
+                for log in 0..NAMES.len() {
+                    prop_assert_eq!(pair.recent.glimpse(&name(log)), None, "of the old state");
+                }
             }
             pair.check()?;
             for (log, follower) in &mut followers {
@@ -214,7 +248,7 @@ fn a_state_that_was_replaced_leaves_no_hole() {
     let mut ahead = Pair { recent: Recent::new(0), memory: pair.memory.clone(), ..pair };
     ahead.apply(&[vec![append(0, 20)], vec![append(0, 30)]]);
     let mut pair = Pair { recent: pair.recent, ..ahead };
-    pair.recent.reset();
+    pair.recent.reset(None);
     assert_eq!(following.head().changes, 1, "a follower has to look");
     assert_eq!(pair.recent.batches(log, Offset(0), Offset(3), usize::MAX), None);
     pair.apply(&[vec![append(0, 40)]]);
@@ -257,4 +291,42 @@ async fn a_follower_hears_of_its_own_log_only() {
     pair.apply(&[vec![trim]]);
     following.moved().await;
     assert_eq!(following.head(), Head { next: Offset(1), at, changes: 1 });
+}
+
+#[test]
+fn a_log_is_seen_without_a_view_as_long_as_a_batch_of_it_is_kept() {
+    let mut pair = Pair::new(4_000);
+    let offsets = |pair: &Pair, log| {
+        pair.recent.glimpse(&name(log)).map(|g| (g.log.start_offset.0, g.log.next_offset.0))
+    };
+    assert_eq!(offsets(&pair, 0), None, "created before anything of it was kept");
+    pair.apply(&[vec![append(0, 10), append(0, 10)]]);
+    assert_eq!(offsets(&pair, 0), Some((0, 2)));
+    let trim = Command::TrimLog { name: name(0), before: Offset(1), incarnation: None };
+    pair.apply(&[vec![trim]]);
+    assert_eq!(offsets(&pair, 0), Some((1, 2)), "a trim shows");
+    pair.apply(&[vec![append(1, 3_500)]]);
+    assert_eq!(offsets(&pair, 0), None, "evicted");
+    assert_eq!(offsets(&pair, 1), Some((0, 1)));
+    pair.apply(&[vec![Command::DeleteLog { name: name(1), incarnation: None }, create(1)]]);
+    assert_eq!(offsets(&pair, 1), None, "another log has the name now");
+}
+
+#[test]
+fn what_term_an_entry_has_is_known_from_the_last_change_on() {
+    let mut pair = Pair::new(1 << 20);
+    pair.recent.reset(Some((LogIndex(1), Term(1))));
+    pair.apply(&[vec![append(0, 10)]]);
+    let term = |pair: &Pair, index| pair.recent.glimpse(&name(0)).unwrap().term_at(LogIndex(index));
+    assert_eq!(
+        [0, 1, 2, 3].map(|index| term(&pair, index)),
+        [None, Some(Term(1)), Some(Term(1)), None]
+    );
+    pair.term = 5;
+    pair.apply(&[vec![append(0, 10)]]);
+    assert_eq!([2, 3, 4].map(|index| term(&pair, index)), [None, Some(Term(5)), None]);
+    // A snapshot brought another history's end: what was known before says nothing.
+    pair.recent.reset(None);
+    pair.apply(&[vec![append(0, 10)]]);
+    assert_eq!([3, 4].map(|index| term(&pair, index)), [None, None]);
 }

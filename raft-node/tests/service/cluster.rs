@@ -95,10 +95,13 @@ impl Cluster {
     fn write_config(&self, n: usize, extra: &str) {
         let [client, peer, http] = self.ports[n];
         let data = self.data_dir(n);
+        // Dozens of nodes share the machine: a pause of one is no reason for another leader.
+        let patient = "[raft]\nheartbeat_ms = 100\nelection_min_ms = 500\nelection_max_ms = 1000";
+        let raft = if extra.contains("[raft]") { "" } else { patient };
         // Top-level keys come first, then sections.
         let mut text = format!(
             "cluster_id = \"4c5d9f0e-6f3a-4e0e-9a51-1d2f0b3c7a10\"\nnode_id = {}\n\
-             data_dir = {data:?}\n{extra}\n[listen]\nclient = \"127.0.0.1:{client}\"\n\
+             data_dir = {data:?}\n{extra}\n{raft}\n[listen]\nclient = \"127.0.0.1:{client}\"\n\
              peer = \"127.0.0.1:{peer}\"\nhttp = \"127.0.0.1:{http}\"\n\
              advertise_peer = \"127.0.0.1:{}\"\n",
             n + 1,
@@ -149,6 +152,18 @@ impl Cluster {
     /// The process stops where it is; its sockets stay open.
     pub fn pause(&self, n: usize) {
         self.signal(n, libc::SIGSTOP);
+        // The call only leaves the signal there: on a busy machine threads go on, and answer, until
+        // one of them is scheduled and takes it.
+        let tasks =
+            format!("/proc/{}/task", self.children[n].as_ref().expect("the node runs").id());
+        let stopped = |task: std::io::Result<std::fs::DirEntry>| {
+            let stat = std::fs::read_to_string(task.expect("a task").path().join("stat"));
+            // A thread that has ended meanwhile does nothing any more.
+            stat.is_err() || stat.is_ok_and(|stat| stat.contains(") T "))
+        };
+        while !std::fs::read_dir(&tasks).expect("the node runs").all(stopped) {
+            std::thread::yield_now();
+        }
     }
 
     /// And goes on.

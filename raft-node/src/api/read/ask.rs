@@ -160,7 +160,11 @@ pub(super) fn default_of(
     group: GroupId,
     name: &LogName,
 ) -> Result<Option<ReadLevel>, ApiError> {
-    let view = context.sides(group).reader.group().view();
+    let group = context.sides(group).reader.group();
+    if let Some(glimpse) = group.recent().glimpse(name) {
+        return Ok(glimpse.log.read_level);
+    }
+    let view = group.view();
     let view = view.map_err(|why| super::local_failure(&why))?;
     Ok(view.log(name).map_err(|e| view_error(&e))?.and_then(|log| log.read_level))
 }

@@ -4,6 +4,7 @@ use quorate_proto::v1::{self as wire, ReadFrom, read_from::From};
 use quorate_state_machine::{
     outcome::LogDescription,
     read::StoredBatch,
+    store::ReadView,
     types::{Incarnation, Offset, TimestampMs},
 };
 
@@ -18,25 +19,20 @@ use crate::{
 /// interleave with other streams of the connection.
 const MESSAGE_BYTES: usize = 1024 * 1024;
 
-/// First offset of a read; trimmed and beyond-the-end are different, typed answers.
+/// First offset of a read; trimmed and beyond-the-end are different, typed answers. `seek` finds
+/// the first record of a time or later.
 pub(super) fn start_of(
-    served: &Served,
     log: &LogDescription,
     from: Option<ReadFrom>,
     default: Offset,
+    seek: impl FnOnce(TimestampMs) -> Result<Option<Offset>, ApiError>,
 ) -> Result<Offset, ApiError> {
     let (start, next) = (log.start_offset, log.next_offset);
     let offset = match from.and_then(|f| f.from) {
         None => default,
         Some(From::Offset(offset)) => Offset(offset),
         Some(From::Last(n)) => Offset(next.0.saturating_sub(n).max(start.0)),
-        Some(From::TimestampMs(at)) => {
-            let found = served
-                .view
-                .offset_for_timestamp(log, TimestampMs(at))
-                .map_err(|e| view_error(&e))?;
-            found.unwrap_or(next).max(start)
-        }
+        Some(From::TimestampMs(at)) => seek(TimestampMs(at))?.unwrap_or(next).max(start),
     };
     if offset < start {
         return Err(ApiError::trimmed(log.name.as_str(), offset.0, start.0, next.0));
@@ -45,6 +41,14 @@ pub(super) fn start_of(
         return Err(ApiError::out_of_range(log.name.as_str(), offset.0, start.0, next.0));
     }
     Ok(offset)
+}
+
+/// Looks for a time in a view.
+pub(super) fn seek_in<'a>(
+    view: &'a ReadView,
+    log: &'a LogDescription,
+) -> impl FnOnce(TimestampMs) -> Result<Option<Offset>, ApiError> + 'a {
+    |at| view.offset_for_timestamp(log, at).map_err(|e| view_error(&e))
 }
 
 fn on_wire(batch: StoredBatch, from: Offset, to: Offset) -> wire::StoredBatch {

@@ -7,43 +7,44 @@ use super::ask;
 use crate::{
     api::{context::Context, errors},
     raft::group::Role,
-    read::levels::{Evidence, Served},
+    read::levels::{Basis, Evidence},
 };
 
 /// To be called after the data was read: the age is evaluated here.
 pub(in crate::api) fn header(
     context: &Context,
     group: GroupId,
-    served: &Served,
+    basis: &Basis,
     log: Option<&LogDescription>,
 ) -> ReadHeader {
-    let vitals = context.sides(group).reader.group().vitals();
+    let reader = &context.sides(group).reader;
+    let standing = reader.group().standing();
     ReadHeader {
         group: group.0,
         position: context.position(
             group,
-            served.applied,
+            basis.applied,
             log.map(|l| l.incarnation).unwrap_or_default(),
         ),
-        term: served.applied.term.0,
-        applied_index: served.applied.index.0,
-        age_ms: context.sides(group).reader.age(served).map(errors::age_ms),
-        method: match served.evidence {
+        term: basis.applied.term.0,
+        applied_index: basis.applied.index.0,
+        age_ms: reader.age(basis).map(errors::age_ms),
+        method: match basis.evidence {
             Evidence::ReadIndex => ReadMethod::ReadIndex,
             Evidence::Probe => ReadMethod::Probe,
             Evidence::None => ReadMethod::Local,
         }
         .into(),
         served_by: context.node_id,
-        role: role(vitals.role).into(),
-        leader: vitals.leader.map(errors::hint),
+        role: role(standing.role).into(),
+        leader: standing.leader.map(errors::hint),
         start_offset: log.map_or(0, |l| l.start_offset.0),
         next_offset: log.map_or(0, |l| l.next_offset.0),
         incarnation: log.map_or(0, |l| l.incarnation.0),
-        given: Some(ask::given(served.given)),
-        entries_behind: vitals.commit_index.0.saturating_sub(served.applied.index.0),
-        position_unmet: served.position_unmet,
-        positions_of_other_groups: served.elsewhere,
+        given: Some(ask::given(basis.given)),
+        entries_behind: standing.commit_index.0.saturating_sub(basis.applied.index.0),
+        position_unmet: basis.position_unmet,
+        positions_of_other_groups: basis.elsewhere,
     }
 }
 

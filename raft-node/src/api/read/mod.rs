@@ -34,7 +34,7 @@ use super::{
     errors::{self, ApiError},
 };
 use crate::{
-    read::levels::{Ask, Level, Served},
+    read::levels::{Ask, Basis, Level, Satisfied, Served},
     runtime,
 };
 
@@ -57,30 +57,39 @@ pub(super) fn local_failure(error: &str) -> ApiError {
     ))
 }
 
-/// A view of a group, as asked.
-async fn serve_view(
+/// Waits until this replica may answer, as asked.
+async fn satisfy(
     context: &Context,
     group: GroupId,
     ask: &Ask,
     deadline: Deadline,
-) -> Result<Served, ApiError> {
+) -> Result<Satisfied, ApiError> {
     let started = runtime::now();
     let reader = &context.sides(group).reader;
-    let view = async { reader.view(ask).await.map_err(ApiError::from) };
-    let served = deadline.run(view, Effect::None).await.map_err(|error| {
+    let satisfied = async { reader.satisfy(ask).await.map_err(ApiError::from) };
+    let satisfied = deadline.run(satisfied, Effect::None).await.map_err(|error| {
         let told = [ErrorKind::Deadline, ErrorKind::NotLeader, ErrorKind::Unavailable];
         match told.contains(&error.0.kind()) && ask.level != Level::Eventual {
             true => offering(context, group, error),
             false => error,
         }
     });
-    let outcome = match &served {
-        Ok(served) if served.given == ask.level && !served.position_unmet => "ok",
+    let outcome = match &satisfied {
+        Ok(satisfied) if satisfied.given == ask.level && !satisfied.position_unmet => "ok",
         Ok(_) => "marked",
         Err(error) => error.outcome_of_read(),
     };
     context.metrics.read(ask.level.name(), outcome, started.elapsed());
-    served
+    satisfied
+}
+
+fn look(
+    context: &Context,
+    group: GroupId,
+    ask: &Ask,
+    satisfied: Satisfied,
+) -> Result<Served, ApiError> {
+    Ok(context.sides(group).reader.look(ask, satisfied)?)
 }
 
 /// A refusal with what could be offered right now, and who may do better.
@@ -101,36 +110,77 @@ pub(super) async fn view(
     deadline: Deadline,
 ) -> Result<Served, ApiError> {
     let ask = Asked::of(context, group, consistency)?.ask(context, None);
-    serve_view(context, group, &ask, deadline).await
+    let satisfied = satisfy(context, group, &ask, deadline).await?;
+    look(context, group, &ask, satisfied)
 }
 
-/// The same, with the log in it, whose own level counts where the request names none.
-pub(super) async fn view_of_log(
+/// What is asked of a log.
+#[derive(Clone, Debug)]
+pub(super) struct AskedOfLog {
+    pub group: GroupId,
+    pub name: LogName,
+    /// Its own level counts where none is named.
+    pub consistency: Option<Consistency>,
+    /// Only this incarnation.
+    pub incarnation: Option<u64>,
+}
+
+/// An answer from memory, or a view with the log in it.
+#[expect(clippy::large_enum_variant, reason = "matched at once, never stored")]
+pub(super) enum Found<T> {
+    /// What was made of what is in memory.
+    Answer(T),
+    /// The view.
+    View(Served, LogDescription),
+}
+
+/// The log as asked: first `quick` is shown what is in memory, if that is enough; where it makes no
+/// answer of it, or there is nothing, a view is taken. All errors about the log come from a view.
+pub(super) async fn find<T>(
     context: &Context,
-    group: GroupId,
-    name: &LogName,
-    consistency: Option<Consistency>,
-    incarnation: Option<u64>,
+    log: AskedOfLog,
     deadline: Deadline,
-) -> Result<(Served, LogDescription), ApiError> {
+    quick: impl Fn(&Basis, &LogDescription) -> Option<T>,
+) -> Result<Found<T>, ApiError> {
+    let AskedOfLog { group, name, consistency, incarnation } = log;
     let asked = Asked::of(context, group, consistency)?;
     let mut ask = match asked.needs_default() {
-        true => asked.ask(context, ask::default_of(context, group, name)?),
+        true => asked.ask(context, ask::default_of(context, group, &name)?),
         false => asked.ask(context, None),
     };
     loop {
-        let served = serve_view(context, group, &ask, deadline).await?;
-        let log = log_in(&served, name, incarnation)
-            .map_err(|error| error.decided_by(header(context, group, &served, None)))?;
-        if asked.needs_default() {
-            // What is read says what it had to satisfy: the level may have been raised meanwhile.
-            let now = asked.ask(context, log.read_level);
-            if ask.level.and(now.level) != ask.level {
-                ask = now;
-                continue;
-            }
+        let satisfied = satisfy(context, group, &ask, deadline).await?;
+        // What is read says what it had to satisfy: the level may have been raised meanwhile.
+        let raised = |log: &LogDescription| {
+            let now = asked.needs_default().then(|| asked.ask(context, log.read_level))?;
+            (ask.level.and(now.level) != ask.level).then_some(now)
+        };
+        if let Some((basis, log)) = context.sides(group).reader.glimpse(&ask, satisfied, &name)
+            && incarnation.is_none_or(|asked| asked == log.incarnation.0)
+            && raised(&log).is_none()
+            && let Some(answer) = quick(&basis, &log)
+        {
+            return Ok(Found::Answer(answer));
         }
-        return Ok((served, log));
+        let served = look(context, group, &ask, satisfied)?;
+        let log = log_in(&served, &name, incarnation)
+            .map_err(|error| error.decided_by(header(context, group, &served.basis, None)))?;
+        match raised(&log) {
+            Some(now) => ask = now,
+            None => return Ok(Found::View(served, log)),
+        }
+    }
+}
+
+/// The log as asked, in a view.
+pub(super) async fn view_of_log(
+    context: &Context,
+    log: AskedOfLog,
+    deadline: Deadline,
+) -> Result<(Served, LogDescription), ApiError> {
+    match find(context, log, deadline, |_, _| None::<std::convert::Infallible>).await? {
+        Found::View(served, log) => Ok((served, log)),
+        Found::Answer(never) => match never {},
     }
 }
 

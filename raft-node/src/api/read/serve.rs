@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use quorate_proto::v1::{ReadRequest, ReadResponse};
-use quorate_state_machine::types::Offset;
+use quorate_state_machine::{
+    outcome::LogDescription,
+    types::{GroupId, Offset},
+};
 use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::{
-    AHEAD, Answers,
-    cursor::{Cursor, or_unlimited, start_of},
-    header, stream_of, view_of_log,
+    AHEAD, Answers, AskedOfLog, Found,
+    cursor::{Cursor, or_unlimited, seek_in, start_of},
+    find, header, stream_of,
 };
 use crate::{
     api::{
@@ -18,6 +21,7 @@ use crate::{
         errors::ApiError,
         forward,
     },
+    read::levels::Basis,
     runtime,
 };
 
@@ -29,30 +33,22 @@ pub(in crate::api) async fn read(
 ) -> Result<Answers, Status> {
     let (name, group) = context.locate(&request.log)?;
     let consistency = request.consistency.clone();
-    let view =
-        view_of_log(&context, group, &name, consistency, request.incarnation, deadline).await;
-    let (served, log) = match view {
+    let asked = AskedOfLog { group, name, consistency, incarnation: request.incarnation };
+    let quick =
+        |basis: &Basis, log: &LogDescription| at_once(&context, group, &request, basis, log);
+    let (served, log) = match find(&context, asked, deadline, quick).await {
+        Ok(Found::Answer(answers)) => return Ok(answers),
+        Ok(Found::View(served, log)) => (served, log),
         Err(error) if forward::asked(request.consistency.as_ref()) && forward::helps(&error) => {
             return forward::read(&context, group, request, deadline, error).await;
         }
-        other => other?,
+        Err(error) => return Err(error.into()),
     };
-    let from = start_of(&served, &log, request.from, log.start_offset)
-        .map_err(|error| error.decided_by(header(&context, group, &served, Some(&log))))?;
-    let end = match request.to_offset {
-        Some(to) if to < from.0 => {
-            let why = format!("the range {from}..{to} ends before it begins");
-            return Err(ApiError::invalid(why).into());
-        }
-        Some(to) => Offset(to.min(log.next_offset.0)),
-        None => log.next_offset,
-    };
-    let mut cursor = Cursor {
-        next: from,
-        end,
-        records_left: or_unlimited(request.max_records),
-        bytes_left: or_unlimited(request.max_bytes),
-    };
+    let refused =
+        |error: ApiError| error.decided_by(header(&context, group, &served.basis, Some(&log)));
+    let from = start_of(&log, request.from, log.start_offset, seek_in(&served.view, &log))
+        .map_err(refused)?;
+    let mut cursor = cursor_of(&request, &log, from)?;
     let metrics = context.metrics.clone();
     let recent = context.sides(group).reader.group().recent().clone();
     let step = move |cursor: &mut Cursor, served: &_, log: &_| match cursor.done() {
@@ -61,7 +57,7 @@ pub(in crate::api) async fn read(
     };
     let batches = step(&mut cursor, &served, &log)?;
     // Behind the first records; it goes out even when there is nothing to read.
-    let said = header(&context, group, &served, Some(&log));
+    let said = header(&context, group, &served.basis, Some(&log));
     let first = ReadResponse { header: Some(said.clone()), batches, ..ReadResponse::default() };
     let (sender, receiver) = mpsc::channel(AHEAD);
     runtime::spawn(async move {
@@ -77,4 +73,53 @@ pub(in crate::api) async fn read(
         }
     });
     Ok((stream_of(receiver), said))
+}
+
+/// The whole answer, if it is one message and all in memory: most reads of what is new are, and
+/// cost neither a look at the storage nor a task.
+fn at_once(
+    context: &Context,
+    group: GroupId,
+    request: &ReadRequest,
+    basis: &Basis,
+    log: &LogDescription,
+) -> Option<Answers> {
+    // Where a time is, only the storage knows.
+    let seek = |_| Err(ApiError::invalid("not in memory"));
+    let from = start_of(log, request.from, log.start_offset, seek).ok()?;
+    let mut cursor = cursor_of(request, log, from).ok()?;
+    let mut batches = Vec::new();
+    if !cursor.done() {
+        let recent = context.sides(group).reader.group().recent();
+        batches = cursor.step_in_memory(log.incarnation, recent, &context.metrics)?;
+    }
+    if !cursor.done() {
+        return None;
+    }
+    // Behind the data: its age is stated as of now.
+    let said = header(context, group, basis, Some(log));
+    let message = ReadResponse { header: Some(said.clone()), batches, ..ReadResponse::default() };
+    Some((Box::pin(futures::stream::iter([Ok(message)])), said))
+}
+
+/// What a read covers.
+fn cursor_of(
+    request: &ReadRequest,
+    log: &LogDescription,
+    from: Offset,
+) -> Result<Cursor, ApiError> {
+    let end = match request.to_offset {
+        Some(to) if to < from.0 => {
+            let why = format!("the range {from}..{to} ends before it begins");
+            return Err(ApiError::invalid(why));
+        }
+        Some(to) => Offset(to.min(log.next_offset.0)),
+        None => log.next_offset,
+    };
+    Ok(Cursor {
+        next: from,
+        end,
+        records_left: or_unlimited(request.max_records),
+        bytes_left: or_unlimited(request.max_bytes),
+    })
 }

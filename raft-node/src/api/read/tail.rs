@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::{
-    AHEAD, Answers,
-    cursor::{Cursor, start_of},
+    AHEAD, Answers, AskedOfLog,
+    cursor::{Cursor, seek_in, start_of},
     header, stream_of, view_of_log,
 };
 use crate::{
@@ -47,22 +47,21 @@ pub(in crate::api) async fn tail(
              ON_UNMET_WAIT or ON_UNMET_REDIRECT",
         ));
     }
-    let (served, log) = view_of_log(
-        &context,
+    let asked = AskedOfLog {
         group,
-        &name,
-        request.consistency.clone(),
-        request.incarnation,
-        deadline,
-    )
-    .await?;
-    let from = start_of(&served, &log, request.from, log.next_offset)
-        .map_err(|error| error.decided_by(header(&context, group, &served, Some(&log))))?;
+        name: name.clone(),
+        consistency: request.consistency.clone(),
+        incarnation: request.incarnation,
+    };
+    let (served, log) = view_of_log(&context, asked, deadline).await?;
+    let seek = seek_in(&served.view, &log);
+    let from = start_of(&log, request.from, log.next_offset, seek)
+        .map_err(|error| error.decided_by(header(&context, group, &served.basis, Some(&log))))?;
     let interval = match request.header_interval_ms {
         0 => HEADER_INTERVAL,
         ms => Duration::from_millis(ms).max(MIN_HEADER_INTERVAL),
     };
-    let said = header(&context, group, &served, Some(&log));
+    let said = header(&context, group, &served.basis, Some(&log));
     let (sender, receiver) = mpsc::channel(AHEAD);
     let tail = Tail { context, group, name, consistency: request.consistency, interval, sender };
     runtime::spawn(async move {
@@ -119,7 +118,7 @@ impl Tail {
         loop {
             if cursor.next < log.start_offset {
                 // Trimmed under a tail that was too slow: losing records silently is not an option.
-                let said = header(&self.context, self.group, &served, Some(&log));
+                let said = header(&self.context, self.group, &served.basis, Some(&log));
                 return Err(ApiError::trimmed(
                     self.name.as_str(),
                     cursor.next.0,
@@ -149,15 +148,14 @@ impl Tail {
                 true => self.consistency.clone(),
                 false => Some(any()),
             };
-            (served, log) = view_of_log(
-                &self.context,
-                self.group,
-                &self.name,
+            let asked = AskedOfLog {
+                group: self.group,
+                name: self.name.clone(),
                 consistency,
-                Some(incarnation.0),
-                Deadline::default_for_streams(),
-            )
-            .await?;
+                incarnation: Some(incarnation.0),
+            };
+            let deadline = Deadline::default_for_streams();
+            (served, log) = view_of_log(&self.context, asked, deadline).await?;
             cursor.end = log.next_offset;
         }
     }
@@ -185,9 +183,10 @@ impl Tail {
                 false => cursor.step(served, log, self.recent(), &self.context.metrics)?,
             };
             // Behind the records that go with it.
-            let header = header_due.then(|| header(&self.context, self.group, served, Some(log)));
+            let header =
+                header_due.then(|| header(&self.context, self.group, &served.basis, Some(log)));
             header_due = false;
-            if !self.message(header, batches, served.applied, log.incarnation).await {
+            if !self.message(header, batches, served.basis.applied, log.incarnation).await {
                 return Ok(Some(Then::End));
             }
             // A long way to go is no reason to leave the reader without a word about the end.
