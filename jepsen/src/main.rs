@@ -10,6 +10,8 @@ use quorate_jepsen::{
     run::fresh_seed,
     suite::{
         backend, doctor, drive,
+        exit::{BAD_ARGUMENTS, BROKEN, code, worse},
+        mutants::{self, Hunt},
         options::{Backend, Options, Workload},
         results,
         scenarios::{self, Scenario},
@@ -17,7 +19,6 @@ use quorate_jepsen::{
         summary::Summary,
     },
 };
-use quorate_jepsen_core::check::Verdict;
 
 /// Fault tests of Quorate on real processes.
 ///
@@ -47,6 +48,8 @@ enum Command {
         #[command(flatten)]
         runs: Ci,
     },
+    /// Servers with planted faults: each must be found, and by the right name.
+    Mutants(Hunt),
     /// Judge a stored run again.
     Analyze {
         /// Its folder; the latest one if absent.
@@ -94,17 +97,6 @@ struct Ci {
     lab: Option<Arc<Lab>>,
 }
 
-fn code(verdict: Verdict) -> u8 {
-    match verdict {
-        Verdict::Valid => 0,
-        Verdict::Invalid => 1,
-        Verdict::Unknown => 2,
-    }
-}
-
-const BAD_ARGUMENTS: u8 = 254;
-const BROKEN: u8 = 255;
-
 fn main() -> ExitCode {
     let mut cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -124,6 +116,7 @@ fn main() -> ExitCode {
         Command::TestAll(options) => runtime.block_on(test_all(&options)),
         Command::Ci(options) => runtime.block_on(ci(&options)),
         Command::Scenarios { names, runs } => runtime.block_on(scenarios(&names, &runs)),
+        Command::Mutants(hunt) => runtime.block_on(hunt.run()),
         Command::Analyze { run, store } => analyze(&run.unwrap_or_else(|| store.join("latest"))),
         Command::Serve { port, store } => runtime.block_on(serve::serve(&store, port)).map(|()| 0),
         Command::Doctor { store } => doctor(&store),
@@ -168,17 +161,15 @@ fn prepare(command: &mut Command) -> Result<()> {
 
 /// A fault that was asked for and cannot be done is an error, never skipped.
 fn possible(options: &Options) -> Result<()> {
+    if let Some(name) = &options.mutant {
+        mutants::known(name)?;
+        mutants::program()?;
+    }
     let kinds = drive::schedule(options, 0)?.kinds();
     let asked = options.kinds().map_err(anyhow::Error::msg)?;
     let missing = doctor::missing(&options.store, &[kinds, asked].concat())?;
     anyhow::ensure!(missing.is_empty(), "this machine cannot do that: {}", missing.join("; "));
     Ok(())
-}
-
-/// The worse of two verdicts' exit codes: invalid, then unknown, then valid.
-fn worse(a: u8, b: u8) -> u8 {
-    let rank = |code: u8| [0, 2, 1].iter().position(|known| *known == code).unwrap_or(3);
-    if rank(a) >= rank(b) { a } else { b }
 }
 
 async fn test(options: &Options) -> Result<u8> {
