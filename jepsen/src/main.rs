@@ -12,6 +12,7 @@ use quorate_jepsen::{
         backend, doctor, drive,
         exit::{BAD_ARGUMENTS, BROKEN, code, worse},
         mutants::{self, Hunt},
+        nightly::Long,
         options::{Backend, Options, Workload},
         results,
         scenarios::{self, Scenario},
@@ -37,8 +38,13 @@ enum Command {
     #[command(after_help = "Example:\n  jepsen/run.sh test --workload append --nemesis \
                             partition,kill,pause,reply-loss --time-limit 25")]
     Test(Options),
-    /// Every workload with the faults given, one run each.
-    TestAll(Options),
+    /// Every workload with the faults given, one run each; or a part of a long profile.
+    TestAll {
+        #[command(flatten)]
+        options: Options,
+        #[command(flatten)]
+        long: Long,
+    },
     /// Four short runs, as continuous integration does them; about two minutes.
     Ci(Ci),
     /// The named runs, one after the other: all, or these; half a minute each.
@@ -113,7 +119,10 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let outcome = runtime.context("starting the runtime").and_then(|runtime| match cli.command {
         Command::Test(options) => runtime.block_on(test(&options)),
-        Command::TestAll(options) => runtime.block_on(test_all(&options)),
+        Command::TestAll { options, long } if long.is_asked() => {
+            runtime.block_on(long.run(&options))
+        }
+        Command::TestAll { options, .. } => runtime.block_on(test_all(&options)),
         Command::Ci(options) => runtime.block_on(ci(&options)),
         Command::Scenarios { names, runs } => runtime.block_on(scenarios(&names, &runs)),
         Command::Mutants(hunt) => runtime.block_on(hunt.run()),
@@ -137,7 +146,18 @@ fn prepare(command: &mut Command) -> Result<()> {
         backend::own_mounts()?;
     }
     match command {
-        Command::Test(options) | Command::TestAll(options) => {
+        Command::TestAll { options, long } if long.is_asked() => {
+            let kinds = long.kinds();
+            let missing = doctor::missing(&options.store, &kinds)?;
+            anyhow::ensure!(
+                missing.is_empty(),
+                "this machine cannot do that: {} (see --without)",
+                missing.join("; ")
+            );
+            let slow = kinds.iter().any(|kind| [Kind::Delay, Kind::SlowLink].contains(kind));
+            backend::settle(options, slow)
+        }
+        Command::Test(options) | Command::TestAll { options, .. } => {
             possible(options)?;
             let windows = drive::schedule(options, 0)?.windows;
             let asked = options.kinds().map_err(anyhow::Error::msg)?;

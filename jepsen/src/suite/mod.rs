@@ -6,6 +6,7 @@ pub mod drive;
 pub mod exit;
 pub mod mutant_table;
 pub mod mutants;
+pub mod nightly;
 pub mod options;
 pub mod results;
 pub mod scenarios;
