@@ -10,6 +10,14 @@ if [[ -z ${QUORATE_BIN_DIR:-} ]]; then
   "$ROOT/cluster/setup.sh" >&2
   need_cargo
   (cd "$ROOT" && cargo build --release --locked --quiet -p quorate-raft-node -p quorate-jepsen --bins)
+  for word in "$@"; do
+    if [[ $word == mutants || $word == --mutant* ]]; then
+      # A program of its own name beside the real one, which is not touched.
+      (cd "$ROOT" && cargo build --release --locked --quiet -p quorate-raft-node \
+        --features planted --bin quorate-node-planted)
+      break
+    fi
+  done
 fi
 
 # What faults on hosts, clocks and disks need of the system; without it the runner does with less, and
@@ -31,7 +39,7 @@ need_tools() {
   fi
 }
 case ${1:-} in
-  test | test-all | ci | doctor) need_tools ;;
+  test | test-all | ci | mutants | doctor) need_tools ;;
 esac
 
 # The program's own default is relative to the repository.

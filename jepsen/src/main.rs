@@ -10,6 +10,9 @@ use quorate_jepsen::{
     run::fresh_seed,
     suite::{
         backend, doctor, drive,
+        exit::{BAD_ARGUMENTS, BROKEN, code, worse},
+        mutants::{self, Hunt},
+        nightly::Long,
         options::{Backend, Options, Workload},
         results,
         scenarios::{self, Scenario},
@@ -17,7 +20,6 @@ use quorate_jepsen::{
         summary::Summary,
     },
 };
-use quorate_jepsen_core::check::Verdict;
 
 /// Fault tests of Quorate on real processes.
 ///
@@ -36,8 +38,13 @@ enum Command {
     #[command(after_help = "Example:\n  jepsen/run.sh test --workload append --nemesis \
                             partition,kill,pause,reply-loss --time-limit 25")]
     Test(Options),
-    /// Every workload with the faults given, one run each.
-    TestAll(Options),
+    /// Every workload with the faults given, one run each; or a part of a long profile.
+    TestAll {
+        #[command(flatten)]
+        options: Options,
+        #[command(flatten)]
+        long: Long,
+    },
     /// Four short runs, as continuous integration does them; about two minutes.
     Ci(Ci),
     /// The named runs, one after the other: all, or these; half a minute each.
@@ -47,6 +54,8 @@ enum Command {
         #[command(flatten)]
         runs: Ci,
     },
+    /// Servers with planted faults: each must be found, and by the right name.
+    Mutants(Hunt),
     /// Judge a stored run again.
     Analyze {
         /// Its folder; the latest one if absent.
@@ -94,17 +103,6 @@ struct Ci {
     lab: Option<Arc<Lab>>,
 }
 
-fn code(verdict: Verdict) -> u8 {
-    match verdict {
-        Verdict::Valid => 0,
-        Verdict::Invalid => 1,
-        Verdict::Unknown => 2,
-    }
-}
-
-const BAD_ARGUMENTS: u8 = 254;
-const BROKEN: u8 = 255;
-
 fn main() -> ExitCode {
     let mut cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -121,9 +119,13 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let outcome = runtime.context("starting the runtime").and_then(|runtime| match cli.command {
         Command::Test(options) => runtime.block_on(test(&options)),
-        Command::TestAll(options) => runtime.block_on(test_all(&options)),
+        Command::TestAll { options, long } if long.is_asked() => {
+            runtime.block_on(long.run(&options))
+        }
+        Command::TestAll { options, .. } => runtime.block_on(test_all(&options)),
         Command::Ci(options) => runtime.block_on(ci(&options)),
         Command::Scenarios { names, runs } => runtime.block_on(scenarios(&names, &runs)),
+        Command::Mutants(hunt) => runtime.block_on(hunt.run()),
         Command::Analyze { run, store } => analyze(&run.unwrap_or_else(|| store.join("latest"))),
         Command::Serve { port, store } => runtime.block_on(serve::serve(&store, port)).map(|()| 0),
         Command::Doctor { store } => doctor(&store),
@@ -144,7 +146,18 @@ fn prepare(command: &mut Command) -> Result<()> {
         backend::own_mounts()?;
     }
     match command {
-        Command::Test(options) | Command::TestAll(options) => {
+        Command::TestAll { options, long } if long.is_asked() => {
+            let kinds = long.kinds();
+            let missing = doctor::missing(&options.store, &kinds)?;
+            anyhow::ensure!(
+                missing.is_empty(),
+                "this machine cannot do that: {} (see --without)",
+                missing.join("; ")
+            );
+            let slow = kinds.iter().any(|kind| [Kind::Delay, Kind::SlowLink].contains(kind));
+            backend::settle(options, slow)
+        }
+        Command::Test(options) | Command::TestAll { options, .. } => {
             possible(options)?;
             let windows = drive::schedule(options, 0)?.windows;
             let asked = options.kinds().map_err(anyhow::Error::msg)?;
@@ -168,17 +181,15 @@ fn prepare(command: &mut Command) -> Result<()> {
 
 /// A fault that was asked for and cannot be done is an error, never skipped.
 fn possible(options: &Options) -> Result<()> {
+    if let Some(name) = &options.mutant {
+        mutants::known(name)?;
+        mutants::program()?;
+    }
     let kinds = drive::schedule(options, 0)?.kinds();
     let asked = options.kinds().map_err(anyhow::Error::msg)?;
     let missing = doctor::missing(&options.store, &[kinds, asked].concat())?;
     anyhow::ensure!(missing.is_empty(), "this machine cannot do that: {}", missing.join("; "));
     Ok(())
-}
-
-/// The worse of two verdicts' exit codes: invalid, then unknown, then valid.
-fn worse(a: u8, b: u8) -> u8 {
-    let rank = |code: u8| [0, 2, 1].iter().position(|known| *known == code).unwrap_or(3);
-    if rank(a) >= rank(b) { a } else { b }
 }
 
 async fn test(options: &Options) -> Result<u8> {

@@ -127,7 +127,7 @@ impl Recorder {
     /// Notes something done to the cluster, and shows it.
     pub fn fault(&self, what: impl Into<String>) {
         let (at, what) = (self.now(), what.into());
-        println!("{:>9.3} s  {what}", at.0 as f64 / 1e9);
+        eprintln!("{:>9.3} s  {what}", at.0 as f64 / 1e9);
         self.add(Event::Fault { at, what });
     }
 

@@ -123,10 +123,10 @@ fn nodes_are_hosts_and_nothing_is_left_behind() -> Result<()> {
     let mut runner = Command::new(env!("CARGO_BIN_EXE_jepsen"))
         .args([&faults[..], &["60"]].concat())
         .env("QUORATE_JEPSEN_STORE", &store)
-        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
         .spawn()?;
     // Its folder and the line that says who leads: all nodes run.
-    let mut said = BufReader::new(runner.stdout.take().context("no output")?).lines();
+    let mut said = BufReader::new(runner.stderr.take().context("no output")?).lines();
     let started = said.any(|line| line.is_ok_and(|line| line.contains("leads term")));
     let nodes = children(runner.id())?;
     runner.kill()?;

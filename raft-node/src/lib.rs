@@ -10,6 +10,7 @@ pub mod membership;
 pub mod node;
 pub mod observe;
 pub mod peer;
+pub mod program;
 pub mod raft;
 pub mod read;
 pub mod runtime;

@@ -1,5 +1,11 @@
-//! Faults planted on purpose, so that the checks can be seen to catch them. Outside of simulations
-//! (feature `simulation`) there are none, and every question for one is answered at compile time.
+//! Faults planted on purpose, so that the checks can be seen to catch them.
+//!
+//! Two kinds of builds have any: simulations (feature `simulation`), where the thread that runs one
+//! plants it, and `quorate-node-planted` (feature `planted`), which is told at its start. In all
+//! others, every release among them, each question for one is answered at compile time.
+
+#[cfg(feature = "planted")]
+pub mod process;
 
 #[cfg(feature = "simulation")]
 use std::cell::Cell;
@@ -27,32 +33,37 @@ pub fn set_unseen_ms(ms: u64) {
     UNSEEN_MS.set(ms);
 }
 
-/// See [`set_unseen_ms`].
-#[cfg(feature = "simulation")]
+/// How long the process was stopped so far, as far as a planted fault asks for it.
 #[must_use]
+#[inline]
 pub fn unseen() -> std::time::Duration {
-    std::time::Duration::from_millis(UNSEEN_MS.get())
+    #[cfg(feature = "simulation")]
+    return std::time::Duration::from_millis(UNSEEN_MS.get());
+    #[cfg(all(feature = "planted", not(feature = "simulation")))]
+    return process::unseen();
+    #[cfg(not(any(feature = "planted", feature = "simulation")))]
+    std::time::Duration::ZERO
 }
 
-/// Is this fault planted in this thread?
-#[cfg(feature = "simulation")]
+/// Is this fault planted, in this thread or in the whole process?
+#[cfg(any(feature = "planted", feature = "simulation"))]
 #[must_use]
 pub fn is(fault: &str) -> bool {
-    PLANTED.get() == Some(fault)
+    #[cfg(feature = "simulation")]
+    if PLANTED.get() == Some(fault) {
+        return true;
+    }
+    #[cfg(feature = "planted")]
+    if process::planted() == Some(fault) {
+        return true;
+    }
+    false
 }
 
 /// No fault is planted.
-#[cfg(not(feature = "simulation"))]
+#[cfg(not(any(feature = "planted", feature = "simulation")))]
 #[must_use]
 #[inline]
 pub const fn is(_fault: &str) -> bool {
     false
-}
-
-/// Nothing is missed.
-#[cfg(not(feature = "simulation"))]
-#[must_use]
-#[inline]
-pub const fn unseen() -> std::time::Duration {
-    std::time::Duration::ZERO
 }

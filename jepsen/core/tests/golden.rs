@@ -1,10 +1,10 @@
 //! Stored histories, small enough to read: `good` is valid, `unknown` cannot be judged, and
 //! `bad.<anomalies>` has at least the anomalies of its name.
 
-use std::{fs, io::BufReader, path::Path};
+use std::{collections::BTreeSet, fs, io::BufReader, path::Path};
 
 use quorate_jepsen_core::{
-    check::{Verdict, check},
+    check::{Kind, Verdict, check},
     history::History,
 };
 
@@ -12,6 +12,7 @@ use quorate_jepsen_core::{
 fn golden_histories_keep_their_verdicts() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let mut judged = 0;
+    let mut properties = BTreeSet::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
@@ -24,12 +25,18 @@ fn golden_histories_keep_their_verdicts() {
         };
         assert_eq!(report.verdict(), verdict, "{name}: {report}");
         for kind in kinds.split('+').filter(|kind| !kind.is_empty()) {
-            let found = report.kinds().keys().any(|found| found.name() == kind);
-            assert!(found, "{name}: no {kind}: {report}");
+            let found = report.kinds().into_keys().find(|found| found.name() == kind);
+            let Some(found) = found else { panic!("{name}: no {kind}: {report}") };
+            properties.insert(found.property());
         }
         judged += 1;
     }
     assert!(judged >= 10, "only {judged} golden histories were found");
+    // What a history can break; P15 and P16 are about runs (`jepsen/tests/suite.rs`).
+    let all: BTreeSet<&str> = Kind::ALL.iter().map(|kind| kind.property()).collect();
+    assert_eq!(properties, all, "a bad history for each");
+    let named = (1..=14).map(|number| format!("P{number}"));
+    assert_eq!(all, named.collect::<Vec<_>>().iter().map(String::as_str).collect());
 }
 
 #[test]

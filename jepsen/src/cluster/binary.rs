@@ -22,13 +22,18 @@ pub fn server_binary() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("QUORATE_NODE_BIN") {
         return Ok(path.into());
     }
-    let path = profile_dir()?.join("quorate-node");
+    let build = "cargo build --release -p quorate-raft-node (or name one in QUORATE_NODE_BIN)";
+    sibling_binary("quorate-node", build)
+}
+
+/// What was built next to this program, under this name.
+///
+/// # Errors
+/// It was not; the message says that `build` does.
+pub(crate) fn sibling_binary(name: &str, build: &str) -> Result<PathBuf> {
+    let path = profile_dir()?.join(name);
     if !path.exists() {
-        bail!(
-            "{} does not exist; build it with: cargo build --release -p quorate-raft-node (or name \
-             one in QUORATE_NODE_BIN)",
-            path.display()
-        );
+        bail!("{} does not exist; build it with: {build}", path.display());
     }
     Ok(path)
 }

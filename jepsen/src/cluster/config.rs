@@ -34,6 +34,10 @@ pub struct Settings {
     pub power: bool,
     /// Whether every node's clocks can be put wrong: see [`crate::cluster::Clock`].
     pub clocks: bool,
+    /// Another program than the server: see [`crate::suite::mutants`].
+    pub program: Option<std::path::PathBuf>,
+    /// Variables in every node's environment.
+    pub environment: Vec<(String, String)>,
     /// Further sections, as TOML: `[log]`, `[state]`, `[limits]`, `[raft]`.
     pub sections: String,
 }
@@ -50,6 +54,8 @@ impl Default for Settings {
             faulty_disks: false,
             power: false,
             clocks: false,
+            program: None,
+            environment: Vec::new(),
             sections: sections.to_owned(),
         }
     }

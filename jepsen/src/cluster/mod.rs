@@ -30,6 +30,7 @@ use crate::{
 };
 use addresses::Addresses;
 pub use binary::server_binary;
+pub(crate) use binary::sibling_binary;
 pub use clock::Clock;
 pub use config::{Between, Settings};
 use process::Process;
@@ -73,7 +74,7 @@ impl Cluster {
     /// # Errors
     /// As there; or a setting needs what this machine lacks.
     pub fn in_dir(dir: PathBuf, settings: Settings) -> Result<Self> {
-        let binary = server_binary()?;
+        let binary = settings.program.clone().map_or_else(server_binary, Ok)?;
         std::fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
         ensure!(
             !is_tmpfs(&dir)?,
@@ -251,7 +252,9 @@ impl Cluster {
         let at = node.0 as usize - 1;
         let disk = self.faulty_disks.get(at).map(FaultyDisk::environment).transpose()?;
         let clock = self.clocks.get(at).map(Clock::environment);
-        let env = clock::joined([env.to_vec()].into_iter().chain(disk).chain(clock));
+        let env = clock::joined(
+            [self.settings.environment.clone(), env.to_vec()].into_iter().chain(disk).chain(clock),
+        );
         let host = match &self.settings.network {
             Between::Lab(lab) => Some(lab.clone()),
             _ => None,
@@ -375,7 +378,7 @@ impl Drop for Cluster {
             // The next build removes what could not be removed now.
             let _ = std::fs::remove_dir_all(&self.dir);
         } else if !self.kept_quietly {
-            println!("kept: {}", self.dir.display());
+            eprintln!("kept: {}", self.dir.display());
         }
     }
 }

@@ -29,7 +29,10 @@ impl PortBlock {
     /// Takes a block in which every port of `nodes` nodes is free.
     pub(super) fn take(nodes: usize) -> Result<Self> {
         assert!(nodes * usize::from(EACH) <= usize::from(BLOCK), "a block is too small");
-        let locks = std::env::temp_dir().join("quorate-jepsen-ports");
+        // A folder a user: what root has made, others cannot open.
+        // SAFETY: geteuid always succeeds and touches no memory.
+        let user = unsafe { libc::geteuid() };
+        let locks = std::env::temp_dir().join(format!("quorate-jepsen-ports-{user}"));
         std::fs::create_dir_all(&locks).with_context(|| format!("creating {}", locks.display()))?;
         // Starting at different places keeps parallel runs from queueing at the first locks.
         let start = (std::process::id() % u32::from(BLOCKS)) as u16;

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use quorate_jepsen_core::{
-    check::Anomaly,
     history::History,
-    ids::{Moment, Node, Process},
+    ids::{Moment, Node},
     op::{Answer, Call, Op},
 };
 
@@ -18,9 +17,6 @@ use crate::suite::{
 /// Dots of one outcome in one picture: more are not told apart and make the file large.
 const DOTS: usize = 2500;
 
-/// Operations around a counterexample, on either side.
-const AROUND: usize = 20;
-
 /// An outcome's name, which is its colour's, too.
 #[must_use]
 pub fn outcome(op: &Op) -> &'static str {
@@ -32,7 +28,9 @@ pub fn outcome(op: &Op) -> &'static str {
     }
 }
 
-fn seconds(at: Moment) -> f64 {
+/// Of the run's clock.
+#[must_use]
+pub fn seconds(at: Moment) -> f64 {
     at.0 as f64 / 1e9
 }
 
@@ -41,7 +39,8 @@ fn seconds(at: Moment) -> f64 {
 pub struct Charts<'a> {
     history: &'a History,
     marks: &'a [Mark],
-    faults: Vec<&'a FaultMark>,
+    /// All faults, in order.
+    pub faults: Vec<&'a FaultMark>,
     end_s: f64,
 }
 
@@ -133,7 +132,9 @@ impl<'a> Charts<'a> {
         })
     }
 
-    fn nodes(&self) -> Vec<Node> {
+    /// Every node that ever said something.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<Node> {
         let mut nodes: Vec<_> =
             self.samples().flat_map(|(_, nodes)| nodes.iter().map(|sample| sample.node)).collect();
         nodes.sort_unstable();
@@ -148,6 +149,12 @@ impl<'a> Charts<'a> {
         let height = 42.0 + 26.0 * nodes.len() as f64;
         let mut plot = Plot::new(0.0, self.end_s, height, Scale::Rows(nodes.len()));
         plot.faults(&self.faults);
+        self.leader_rows(&mut plot, &nodes);
+        plot.finish()
+    }
+
+    /// The same as rows of a larger picture, from its first on.
+    pub fn leader_rows(&self, plot: &mut Plot, nodes: &[Node]) {
         let samples: Vec<_> = self.samples().collect();
         for (row, node) in nodes.iter().enumerate() {
             plot.row_name(row, &format!("n{node}"));
@@ -169,13 +176,16 @@ impl<'a> Charts<'a> {
                     let class = if was.leads { "leads" } else { "follows" };
                     let tip = format!("n{node} {class}, term {}", was.term);
                     plot.bar(class, row, from, seconds(*at), &tip);
+                    if was.leads {
+                        let text = format!("leads, term {}", was.term);
+                        plot.bar_text(row, from, seconds(*at), &text);
+                    }
                 }
                 if !same {
                     open = now.map(|now| (seconds(*at), now));
                 }
             }
         }
-        plot.finish()
     }
 
     /// What age each follower could prove.
@@ -191,33 +201,5 @@ impl<'a> Charts<'a> {
             plot.line(&format!("node{}", number % 6), points.collect::<Vec<_>>());
         }
         plot.finish()
-    }
-
-    /// The operations around an anomaly, a row a client.
-    #[must_use]
-    pub fn around(&self, anomaly: &Anomaly) -> Option<String> {
-        let on_log = |op: &&Op| op.call.log() == anomaly.log;
-        let ops: Vec<&Op> = self.history.ops.iter().filter(on_log).collect();
-        let at = ops.iter().position(|op| anomaly.ops.contains(&op.id))?;
-        let shown = &ops[at.saturating_sub(AROUND)..(at + AROUND + 1).min(ops.len())];
-        let from = seconds(shown.first()?.invoked);
-        let ends = shown.iter().map(|op| seconds(op.returned.unwrap_or(op.invoked)));
-        let to = ends.fold(from, f64::max);
-        let mut processes: Vec<Process> = shown.iter().map(|op| op.process).collect();
-        processes.sort_unstable();
-        processes.dedup();
-        let height = 42.0 + 18.0 * processes.len() as f64;
-        let mut plot = Plot::new(from, to, height, Scale::Rows(processes.len()));
-        plot.faults(&self.faults);
-        for (row, process) in processes.iter().enumerate() {
-            plot.row_name(row, &format!("client {process}"));
-        }
-        for op in shown {
-            let row = processes.binary_search(&op.process).unwrap_or_default();
-            let guilty = if anomaly.ops.contains(&op.id) { " guilty" } else { "" };
-            let end = op.returned.map_or(to, seconds);
-            plot.bar(&format!("{}{guilty}", outcome(op)), row, seconds(op.invoked), end, &line(op));
-        }
-        Some(plot.finish())
     }
 }

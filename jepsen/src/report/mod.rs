@@ -2,12 +2,14 @@
 
 mod charts;
 mod plot;
+mod story;
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
-use quorate_jepsen_core::history::History;
+use quorate_jepsen_core::{check::Kind, history::History};
 
 use crate::suite::{
+    mutants,
     results::{self, Results},
     timeline::Mark,
 };
@@ -19,7 +21,7 @@ pub const STYLE: &str = include_str!("style.css");
 
 /// The page.
 #[must_use]
-pub fn page(history: &History, marks: &[Mark], results: &Results) -> String {
+pub fn page(history: &History, marks: &[Mark], results: &Results, planted: Option<&str>) -> String {
     let charts = Charts::new(history, marks);
     let verdict = results::name(results.verdict());
     let title = format!("{} seed {}: {verdict}", history.name, history.seed);
@@ -35,26 +37,41 @@ pub fn page(history: &History, marks: &[Mark], results: &Results) -> String {
     let mut add = |text: std::fmt::Arguments<'_>| {
         out.write_fmt(text).expect("a String takes everything");
     };
+    if let Some(name) = planted {
+        let what = mutants::known(name)
+            .map(|mutant| format!("{}. It breaks {}", mutant.what, mutant.breaks));
+        add(format_args!(
+            "<p class=\"planted\">This is not the server as it is shipped: a fault was planted in it, \
+             to see it found. {}: {}.</p>\n",
+            escape(name),
+            escape(&what.unwrap_or_else(|_| "one that this suite does not know".to_owned()))
+        ));
+    }
+    let kinds = results.report.kinds();
+    if !kinds.is_empty() {
+        add(format_args!(
+            "<table class=\"kinds\"><tr><th>found</th><th>times</th><th>breaks</th><th>which means</th></tr>\n"
+        ));
+        for (kind, count) in ordered(&kinds) {
+            add(format_args!(
+                "<tr><td><a href=\"#{kind}\">{kind}</a></td><td>{count}</td><td>{}</td>\
+                 <td>{}</td></tr>\n",
+                kind.property(),
+                escape(kind.what())
+            ));
+        }
+        add(format_args!("</table>\n"));
+    }
     add(format_args!("<pre>{}</pre>\n", escape(&results.to_string())));
     if !results.failures.is_empty() {
         add(format_args!("<h2>What the servers owe</h2><ul>"));
         results.failures.iter().for_each(|what| add(format_args!("<li>{}</li>", escape(what))));
         add(format_args!("</ul>\n"));
     }
-    for (kind, count) in results.report.kinds() {
-        let Some(first) = results.report.anomalies.iter().find(|found| found.kind == kind) else {
-            continue;
-        };
-        add(format_args!(
-            "<h2>{kind} <small>{count} found; the first:</small></h2><p>{}</p>\n",
-            escape(&first.to_string())
-        ));
-        if let Some(svg) = charts.around(first) {
-            add(format_args!("{svg}"));
-        }
-        let lines = results::around(history, &first.log, &first.ops).join("\n");
-        add(format_args!("<pre class=\"ops\">{}</pre>\n", escape(&lines)));
-    }
+    counterexamples(&mut out, history, marks, results, &charts);
+    let mut add = |text: std::fmt::Arguments<'_>| {
+        out.write_fmt(text).expect("a String takes everything");
+    };
     let legend = |names: &[&str]| {
         let names = names.iter().map(|name| format!("<span class=\"key {name}\">{name}</span>"));
         names.collect::<String>()
@@ -80,4 +97,57 @@ pub fn page(history: &History, marks: &[Mark], results: &Results) -> String {
     }
     add(format_args!("</table></body></html>\n"));
     out
+}
+
+/// What clients can see first; then what follows from the answers' stamps, which says the same in
+/// other words.
+fn ordered(kinds: &BTreeMap<Kind, usize>) -> Vec<(Kind, usize)> {
+    let mut kinds: Vec<_> = kinds.iter().map(|(kind, count)| (*kind, *count)).collect();
+    let of_stamps = |kind: Kind| matches!(kind, Kind::PositionBackwards | Kind::TermRewritten);
+    kinds.sort_by_key(|(kind, _)| of_stamps(*kind));
+    kinds
+}
+
+/// The first of each anomaly: what it means, what was found, a picture, and the steps.
+fn counterexamples(
+    out: &mut String,
+    history: &History,
+    marks: &[Mark],
+    results: &Results,
+    charts: &Charts<'_>,
+) {
+    let mut add = |text: std::fmt::Arguments<'_>| {
+        out.write_fmt(text).expect("a String takes everything");
+    };
+    for (kind, count) in ordered(&results.report.kinds()) {
+        let Some(first) = results.report.anomalies.iter().find(|found| found.kind == kind) else {
+            continue;
+        };
+        add(format_args!(
+            "<h2 id=\"{kind}\">{kind} <small>{} · {count} found; the first:</small></h2>\n<p>{}</p>\n\
+             <p class=\"found\">In log {:?}: {}.</p>\n",
+            kind.property(),
+            escape(kind.what()),
+            first.log,
+            escape(&first.what)
+        ));
+        let ops = story::involved(history, first);
+        if let Some(svg) = charts.story(history, &ops) {
+            add(format_args!("{svg}"));
+        }
+        if !ops.is_empty() {
+            add(format_args!("<ol class=\"steps\">{}</ol>\n", story::sentences(history, &ops)));
+        }
+        for fault in story::meanwhile(marks, &ops) {
+            add(format_args!("<p>Meanwhile, {}.</p>\n", escape(&fault)));
+        }
+        let lines = results::around(history, &first.log, &first.ops).join("\n");
+        if !lines.is_empty() {
+            add(format_args!(
+                "<details><summary>Operations before and after</summary><pre class=\"ops\">{}</pre>\
+                 </details>\n",
+                escape(&lines)
+            ));
+        }
+    }
 }

@@ -129,6 +129,30 @@ impl Plot {
         ));
     }
 
+    /// Words inside a bar, if it is wide enough for them.
+    pub fn bar_text(&mut self, row: usize, from_s: f64, to_s: f64, text: &str) {
+        // About the width of a letter of this size.
+        const LETTER: f64 = 6.5;
+        let (x, y) = (self.x(from_s), self.y(row as f64 + 0.5) + 4.0);
+        if self.x(to_s) - x > LETTER * (text.len() + 2) as f64 {
+            let (x, text) = (x + LETTER, escape(text));
+            self.add(format_args!(r#"<text class="inside" x="{x:.1}" y="{y:.1}">{text}</text>"#));
+        }
+    }
+
+    /// Words behind a time in a row; before it, where there is no room behind.
+    pub fn label(&mut self, row: usize, at_s: f64, text: &str) {
+        let (x, y) = (self.x(at_s), self.y(row as f64 + 0.5) + 4.0);
+        let (x, anchor) = match x > LEFT + (WIDTH - LEFT - RIGHT) * 0.62 {
+            true => (WIDTH - RIGHT, "end"),
+            false => (x + 6.0, "start"),
+        };
+        let text = escape(text);
+        self.add(format_args!(
+            r#"<text class="label" x="{x:.1}" y="{y:.1}" text-anchor="{anchor}">{text}</text>"#
+        ));
+    }
+
     /// The name of a row.
     pub fn row_name(&mut self, row: usize, name: &str) {
         let y = self.y(row as f64 + 0.5) + 4.0;
@@ -163,7 +187,13 @@ impl Plot {
         let mut at = (self.from_s / step).ceil() * step;
         while at <= self.to_s {
             let x = self.x(at);
-            let digits = if step < 1.0 { 2 } else { 0 };
+            let digits = if step < 0.01 {
+                3
+            } else if step < 1.0 {
+                2
+            } else {
+                0
+            };
             writeln!(
                 out,
                 r#"<line class="grid" x1="{x:.1}" x2="{x:.1}" y1="{TOP}" y2="{bottom}"/><text class="axis" x="{x:.1}" y="{:.1}" text-anchor="middle">{at:.digits$} s</text>"#,

@@ -11,6 +11,7 @@ use quorate_jepsen_core::{edn, history::History, ids::Moment, seed::Seed};
 use tokio::sync::watch;
 
 use super::{
+    mutants,
     options::Options,
     results::{self, Results},
     scenarios::Scenario,
@@ -57,21 +58,28 @@ pub struct Finished {
 /// # Errors
 /// The run itself broke; what the servers did wrong is in the results instead.
 pub async fn run(options: &Options, seed: u64) -> Result<Finished> {
+    run_as(options, &schedule(options, seed)?, seed).await
+}
+
+/// Does one run with these faults, whatever the options say of them.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_as(options: &Options, schedule: &Schedule, seed: u64) -> Result<Finished> {
     let name = options.name().map_err(anyhow::Error::msg)?;
-    let schedule = schedule(options, seed)?;
     let dir = store::begin(&options.store, &name)?;
     let write = |file: &str, value: &serde_json::Value| -> Result<()> {
         Ok(std::fs::write(dir.join(file), serde_json::to_string_pretty(value)? + "\n")?)
     };
-    write("schedule.json", &serde_json::to_value(&schedule)?)?;
+    write("schedule.json", &serde_json::to_value(schedule)?)?;
     write("options.json", &serde_json::to_value(options)?)?;
-    let mut cluster = Cluster::in_dir(dir.clone(), settings(options, &schedule))?;
+    let mut cluster = Cluster::in_dir(dir.clone(), settings(options, schedule)?)?;
     write("versions.json", &versions(&cluster)?)?;
     let recorder = Recorder::new(&dir, &name, seed)?;
     let timeline = Timeline::create(&dir)?;
-    println!("{name}: --seed {seed}, in {}", dir.display());
+    eprintln!("{name}: --seed {seed}, in {}", dir.display());
 
-    if let Err(why) = drive(&mut cluster, &recorder, &timeline, options, &schedule, seed).await {
+    if let Err(why) = drive(&mut cluster, &recorder, &timeline, options, schedule, seed).await {
         // What the servers did wrong is a result. Anything else is this program's own trouble.
         let Some(unhealthy) = why.downcast_ref::<Unhealthy>() else {
             return Err(why).with_context(|| format!("the run in {} broke off", dir.display()));
@@ -88,7 +96,7 @@ pub async fn run(options: &Options, seed: u64) -> Result<Finished> {
         }
     }
     let history = recorder.history()?;
-    let results = judge(&dir, &history, options.recovery_limit * 1000)?;
+    let results = judge(&dir, &history, options)?;
     if results::name(results.verdict()) == "valid" && !options.keep_data {
         cluster.remove_data();
     }
@@ -105,14 +113,14 @@ pub fn analyze(dir: &Path) -> Result<(History, Results)> {
     let file = std::fs::File::open(&path).with_context(|| format!("opening {}", path.display()))?;
     let history = History::read(std::io::BufReader::new(file))?;
     let options: Options = serde_json::from_slice(&std::fs::read(dir.join("options.json"))?)?;
-    let results = judge(dir, &history, options.recovery_limit * 1000)?;
+    let results = judge(dir, &history, &options)?;
     Ok((history, results))
 }
 
 /// Judges, and writes all that is derived from a run's history and timeline.
-fn judge(dir: &Path, history: &History, recovery_limit_ms: u64) -> Result<Results> {
+fn judge(dir: &Path, history: &History, options: &Options) -> Result<Results> {
     let marks = timeline::read(dir)?;
-    let results = Results::of(history, &marks, recovery_limit_ms);
+    let results = Results::of(history, &marks, options.recovery_limit * 1000);
     let json = serde_json::to_string_pretty(&results.json(history))?;
     std::fs::write(dir.join("results.json"), json + "\n")?;
     let mut text = String::new();
@@ -129,7 +137,8 @@ fn judge(dir: &Path, history: &History, recovery_limit_ms: u64) -> Result<Result
     edn("history.edn", |history, to| edn::plain::write(history, to))?;
     edn("elle.edn", |history, to| edn::elle::write(history, to))?;
     std::fs::write(dir.join("results.txt"), results.to_string())?;
-    std::fs::write(dir.join("index.html"), report::page(history, &marks, &results))?;
+    let page = report::page(history, &marks, &results, options.mutant.as_deref());
+    std::fs::write(dir.join("index.html"), page)?;
     Ok(results)
 }
 
@@ -156,10 +165,16 @@ pub fn schedule(options: &Options, seed: u64) -> Result<Schedule> {
     ))
 }
 
-fn settings(options: &Options, schedule: &Schedule) -> Settings {
+fn settings(options: &Options, schedule: &Schedule) -> Result<Settings> {
     let kinds = schedule.kinds();
     let any = |wanted: &[Kind]| kinds.iter().any(|kind| wanted.contains(kind));
-    Settings {
+    let (program, environment) = match &options.mutant {
+        Some(name) => {
+            (Some(mutants::program()?), vec![(mutants::VARIABLE.to_owned(), name.clone())])
+        }
+        None => (None, Vec::new()),
+    };
+    Ok(Settings {
         nodes: options.nodes as usize,
         network: match &options.lab {
             Some(lab) => Between::Lab(lab.clone()),
@@ -172,8 +187,10 @@ fn settings(options: &Options, schedule: &Schedule) -> Settings {
             true => Settings::default().sections.replacen("[log]\n", "[log]\nretain_mb = 16\n", 1),
             false => Settings::default().sections,
         },
+        program,
+        environment,
         ..Settings::default()
-    }
+    })
 }
 
 fn versions(cluster: &Cluster) -> Result<serde_json::Value> {

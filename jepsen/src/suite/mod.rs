@@ -3,6 +3,10 @@
 pub mod backend;
 pub mod doctor;
 pub mod drive;
+pub mod exit;
+pub mod mutant_table;
+pub mod mutants;
+pub mod nightly;
 pub mod options;
 pub mod results;
 pub mod scenarios;

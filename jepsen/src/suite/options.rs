@@ -130,9 +130,24 @@ pub struct Options {
     /// Where runs are stored.
     #[arg(long, env = "QUORATE_JEPSEN_STORE", default_value = "jepsen/store")]
     pub store: PathBuf,
+    /// Runs a server with this planted fault (`jepsen mutants --list` names them).
+    #[arg(long)]
+    pub mutant: Option<String>,
+    /// The name under which runs are stored; by default what is done in them.
+    #[arg(long, value_parser = plain_name)]
+    pub name: Option<String>,
     /// Keeps the nodes' data of a valid run, too.
     #[arg(long)]
     pub keep_data: bool,
+}
+
+/// A name that is one folder's, and no other.
+fn plain_name(name: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_+.".contains(c);
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) || name == "latest" {
+        return Err("takes letters, digits, '-', '_', '+' and, inside, '.'".to_owned());
+    }
+    Ok(name.to_owned())
 }
 
 impl Default for Options {
@@ -171,6 +186,9 @@ impl Options {
     /// # Errors
     /// As [`Options::kinds`].
     pub fn name(&self) -> Result<String, String> {
+        if let Some(name) = &self.name {
+            return Ok(name.clone());
+        }
         let kinds: Vec<_> = self.kinds()?.iter().map(|kind| kind.name()).collect();
         let workload = self.workload.to_possible_value().expect("no workload is hidden");
         let faults = match &self.schedule {
@@ -180,6 +198,7 @@ impl Options {
             None if kinds.len() > 4 => format!("{}-faults", kinds.len()),
             None => kinds.join("+"),
         };
-        Ok(format!("{}-{faults}", workload.get_name()))
+        let mutant = self.mutant.as_ref().map(|name| format!("mutant-{name}-"));
+        Ok(format!("{}{}-{faults}", mutant.unwrap_or_default(), workload.get_name()))
     }
 }

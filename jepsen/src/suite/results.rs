@@ -1,7 +1,11 @@
 //! The verdict on a run: the checkers' report, what the servers owe beside it, and whether the run
 //! was worth anything.
 
-use std::{collections::BTreeMap, fmt, fmt::Write as _};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    fmt::Write as _,
+};
 
 use quorate_jepsen_core::{
     check::{Report, Verdict, check},
@@ -79,7 +83,8 @@ impl Results {
     /// Judges a run.
     #[must_use]
     pub fn of(history: &History, marks: &[Mark], recovery_limit_ms: u64) -> Self {
-        let report = check(history);
+        let mut report = check(history);
+        earliest_first(&mut report, history);
         let (sides, wrong) = sides::look(history, marks);
         let coverage = Coverage { sides, ..coverage(history, marks) };
         let mut failures: Vec<String> = marks
@@ -168,16 +173,27 @@ pub fn name(verdict: Verdict) -> &'static str {
     }
 }
 
-/// The operations on the log before and after the first of `ops`, as lines, theirs marked.
+/// The operations on the log before and after each of `ops`, as lines, theirs marked.
 #[must_use]
 pub fn around(history: &History, log: &str, ops: &[OpId]) -> Vec<String> {
     let on_log: Vec<&Op> = history.ops.iter().filter(|op| op.call.log() == log).collect();
-    let Some(at) = on_log.iter().position(|op| ops.contains(&op.id)) else { return Vec::new() };
-    let (from, to) = (at.saturating_sub(AROUND), (at + AROUND + 1).min(on_log.len()));
-    on_log[from..to]
-        .iter()
-        .map(|op| format!("{} {}", if ops.contains(&op.id) { "->" } else { "  " }, line(op)))
-        .collect()
+    let mut lines: Vec<String> = Vec::new();
+    let mut shown = 0;
+    // Those involved may be far from each other: what is between them is left out.
+    for (at, _) in on_log.iter().enumerate().filter(|(_, op)| ops.contains(&op.id)) {
+        let (from, to) =
+            (at.saturating_sub(AROUND).max(shown), (at + AROUND + 1).min(on_log.len()));
+        if from > shown && shown > 0 {
+            lines.push(format!("   ... {} operations", from - shown));
+        }
+        lines.extend(
+            on_log[from.min(to)..to].iter().map(|op| {
+                format!("{} {}", if ops.contains(&op.id) { "->" } else { "  " }, line(op))
+            }),
+        );
+        shown = shown.max(to);
+    }
+    lines
 }
 
 /// One operation as a line for people.
@@ -222,6 +238,14 @@ pub fn line(op: &Op) -> String {
     };
     text += &format!("{done}  =>  {came}");
     text
+}
+
+/// The first that is shown is the first that happened: the rest often follows from it.
+fn earliest_first(report: &mut Report, history: &History) {
+    let called: HashMap<OpId, Moment> = history.ops.iter().map(|op| (op.id, op.invoked)).collect();
+    report.anomalies.sort_by_cached_key(|anomaly| {
+        anomaly.ops.iter().filter_map(|id| called.get(id).copied()).max()
+    });
 }
 
 fn faults(marks: &[Mark]) -> impl Iterator<Item = &FaultMark> {
@@ -329,7 +353,7 @@ impl fmt::Display for Results {
         writeln!(
             f,
             "{} leader changes, {} operations left open, {} fenced off, {} reads refused as too \
-             stale; longest time without an acknowledgement {} ms, after the end of a fault {} ms",
+             stale\nlongest time without an acknowledgement {} ms, after the end of a fault {} ms",
             c.leader_changes,
             c.open,
             c.fenced,

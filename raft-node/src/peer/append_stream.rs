@@ -83,6 +83,14 @@ impl InFlight {
             _ => true,
         }
     }
+
+    /// A planted fault: what was sent counts as stored, once a reply has shown that the logs match.
+    fn sent_beyond(&self, told: &mut Option<RaftLogId>) -> Option<RaftLogId> {
+        let last = self.lock().back().and_then(|sent| sent.last).filter(|_| told.is_some());
+        let news = last.filter(|_| last > *told);
+        *told = news.or(*told);
+        news
+    }
 }
 
 pub(super) struct AppendStream {
@@ -96,6 +104,8 @@ pub(super) struct AppendStream {
     /// Armed whenever something is in flight. It is not moved with every reply: when it fires, it
     /// is set again for what is then the oldest frame.
     alarm: Option<BoxFuture<'static, ()>>,
+    /// Only of a planted fault: up to where openraft was told that entries are stored.
+    told: Option<RaftLogId>,
     done: bool,
 }
 
@@ -134,6 +144,7 @@ impl AppendStream {
             in_flight,
             deadline,
             alarm: None,
+            told: None,
             done: false,
         }
     }
@@ -148,7 +159,14 @@ impl AppendStream {
         match append_result(&reply) {
             Ok(Ok(result)) => {
                 let result = self.believe(result)?;
-                Ok(self.in_flight.answered(&result).then_some(result))
+                let counts = self.in_flight.answered(&result);
+                if let Ok(matched) = &result
+                    && self.told.is_some()
+                    && *matched <= self.told
+                {
+                    return Ok(None);
+                }
+                Ok(counts.then_some(result))
             }
             Ok(Err(error)) => Err(self.client.remote(&self.to, error)),
             Err(source) => Err(self.client.malformed(&self.to, source)),
@@ -211,13 +229,27 @@ impl Stream for AppendStream {
             // Also drives the sending half.
             match self.replies.poll_next_unpin(cx) {
                 Poll::Ready(Some(reply)) => match self.result(reply) {
-                    Ok(Some(result)) => break Ok(result),
+                    Ok(Some(result)) => {
+                        if let Ok(matched) = &result
+                            && planted::is("ack_on_send")
+                        {
+                            self.told = (*matched).max(self.told);
+                        }
+                        break Ok(result);
+                    }
                     Ok(None) => {}
                     Err(error) => break Err(error),
                 },
                 Poll::Ready(None) => {
                     self.done = true;
                     return Poll::Ready(None);
+                }
+                Poll::Pending if planted::is("ack_on_send") => {
+                    let this = &mut *self;
+                    match this.in_flight.sent_beyond(&mut this.told) {
+                        Some(sent) => break Ok(Ok(Some(sent))),
+                        None => return Poll::Pending,
+                    }
                 }
                 Poll::Pending => match self.check_deadline(cx) {
                     Ok(()) => return Poll::Pending,

@@ -13,7 +13,7 @@ use super::{
     error::{self, StoreError},
     options::{StoreOptions, unlogged},
 };
-use crate::keys;
+use crate::{keys, planted, values::LogMeta};
 
 /// RocksDB's root file: without it, RocksDB takes a directory for an empty one.
 const ROOT: &str = "CURRENT";
@@ -28,7 +28,26 @@ pub(super) fn writable(dir: &Path, options: &StoreOptions) -> Result<DB, StoreEr
     }
     let db = DB::open(&options.rocksdb(), dir).map_err(error::rocks(dir))?;
     check_format(dir, &db)?;
+    if planted::is("fence_not_persisted") {
+        forget_epochs(&db).map_err(error::rocks(dir))?;
+    }
     Ok(db)
+}
+
+/// A planted fault: logs as if they had never been fenced.
+fn forget_epochs(db: &DB) -> Result<(), rocksdb::Error> {
+    for row in db.prefix_iterator([keys::LOG]) {
+        let (key, value) = row?;
+        if key.first() != Some(&keys::LOG) {
+            break;
+        }
+        if let Ok(log) = LogMeta::decode(&value) {
+            let mut value = Vec::new();
+            LogMeta { writer_epoch: None, ..log }.encode_to(&mut value);
+            db.put_opt(key, value, &unlogged())?;
+        }
+    }
+    Ok(())
 }
 
 /// Opens the database in `dir`, which nobody writes.

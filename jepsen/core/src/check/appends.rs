@@ -8,10 +8,10 @@ use crate::{
 };
 
 pub(super) fn check(log: &FinalLog, ops: &[&Op], found: &mut Findings) {
-    let mut sent: Vec<RecordId> = Vec::new();
+    let mut sent: Vec<(RecordId, OpId)> = Vec::new();
     for op in ops {
         let Call::Append(append) = &op.call else { continue };
-        sent.extend(&append.records);
+        sent.extend(append.records.iter().map(|record| (*record, op.id)));
         match &op.answer {
             Answer::Appended { first_offset, next_offset, .. } => {
                 acknowledged(log, op.id, append, (*first_offset, *next_offset), found);
@@ -38,7 +38,7 @@ pub(super) fn check(log: &FinalLog, ops: &[&Op], found: &mut Findings) {
 }
 
 fn lost(log: &FinalLog, op: OpId, record: RecordId, found: &mut Findings) {
-    let what = format!("acknowledged record {:x} is nowhere", record.0);
+    let what = format!("record {record} was acknowledged and is nowhere");
     found.add(Kind::LostAppend, &log.name, &[op], what);
 }
 
@@ -91,17 +91,21 @@ fn in_one_piece(log: &FinalLog, op: OpId, append: &Append, found: &mut Findings)
     }
 }
 
-fn everything_was_sent(log: &FinalLog, sent: &[RecordId], found: &mut Findings) {
+fn everything_was_sent(log: &FinalLog, sent: &[(RecordId, OpId)], found: &mut Findings) {
+    let by = |record: RecordId| {
+        let at = sent.partition_point(|(other, _)| *other < record);
+        sent.get(at).filter(|(other, _)| *other == record).map(|(_, op)| *op)
+    };
     for pair in log.placed().windows(2) {
         if pair[0].record == pair[1].record {
             let (a, b) = (pair[0].offset, pair[1].offset);
-            let what = format!("record {:x} is at offsets {a} and {b}", pair[0].record.0);
-            found.add(Kind::DuplicateRecord, &log.name, &[], what);
+            let what = format!("record {} is at offset {a} and at offset {b}", pair[0].record);
+            found.add(Kind::DuplicateRecord, &log.name, by(pair[0].record).as_slice(), what);
         }
     }
     for place in log.placed() {
-        if sent.binary_search(&place.record).is_err() {
-            let what = format!("record {:x} at offset {}", place.record.0, place.offset);
+        if by(place.record).is_none() {
+            let what = format!("record {} at offset {}", place.record, place.offset);
             found.add(Kind::PhantomRecord, &log.name, &[], what);
         }
     }

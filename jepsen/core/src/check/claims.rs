@@ -38,7 +38,8 @@ pub(super) fn check(history: &History, found: &mut Findings) {
             && *next_offset < position
         {
             let what = format!(
-                "n{} showed it up to {next_offset} to one that had seen {position}",
+                "n{} showed the log up to offset {next_offset} to a client that had seen it up to \
+                 {position} and demanded that",
                 claim.node
             );
             found.add(Kind::SessionBroken, log, &[op.id], what);
@@ -60,8 +61,8 @@ pub(super) fn check(history: &History, found: &mut Findings) {
             && end > *next_offset
         {
             let what = format!(
-                "n{} showed it up to {next_offset}, lacking nothing older than {ms} ms; up to {end} \
-                 was acknowledged {} ms before",
+                "n{} showed the log up to offset {next_offset}, which must lack nothing older than \
+                 {ms} ms; up to {end} had been acknowledged {} ms before the read was sent",
                 claim.node,
                 (from.0 - at.0) / 1_000_000
             );

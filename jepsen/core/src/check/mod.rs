@@ -26,10 +26,10 @@ use crate::{
 pub use placed::FinalLog;
 
 macro_rules! anomalies {
-    ($($(#[$doc:meta])* $kind:ident = $name:literal,)*) => {
+    ($(#[doc = $what:literal] $kind:ident = $name:literal,)*) => {
         /// What can be wrong with a history, by name.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Kind { $($(#[$doc])* $kind,)* }
+        pub enum Kind { $(#[doc = $what] $kind,)* }
 
         impl Kind {
             /// Every anomaly there is.
@@ -39,6 +39,12 @@ macro_rules! anomalies {
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self { $(Self::$kind => $name,)* }
+            }
+
+            /// What it means, in one sentence.
+            #[must_use]
+            pub fn what(self) -> &'static str {
+                match self { $(Self::$kind => $what,)* }.trim_start()
             }
         }
     };
@@ -117,6 +123,38 @@ anomalies! {
     StaleBeyondBound = "stale-beyond-bound",
     /// A read shows less than its client had seen and demanded.
     SessionBroken = "session-broken",
+}
+
+impl Kind {
+    /// The property that it breaks, as `jepsen/README.md` numbers them.
+    #[must_use]
+    pub fn property(self) -> &'static str {
+        match self {
+            Self::ReplicasDiffer | Self::DigestsDiffer | Self::ReadRewritten => "P1",
+            Self::OffsetGap | Self::OffsetOverlap | Self::ReadGap => "P2",
+            Self::LostAppend | Self::MovedAppend | Self::TornBatch | Self::WrongCount => "P3",
+            Self::DuplicateRecord | Self::SequenceBroken => "P4",
+            Self::PhantomRecord | Self::RefusedButPresent => "P5",
+            Self::RealTimeOrder
+            | Self::StaleRead
+            | Self::FutureRead
+            | Self::PositionBackwards
+            | Self::TimestampBackwards => "P6",
+            Self::ExpectedOffsetIgnored | Self::ExpectedOffsetMisjudged => "P7",
+            Self::StaleEpoch
+            | Self::FencedAppend
+            | Self::EpochBeforeGrant
+            | Self::EpochGrantedTwice
+            | Self::EpochBackwards
+            | Self::WrongEpoch => "P8",
+            Self::ProducerReordered | Self::ProducerHole => "P9",
+            Self::StaleBeyondBound => "P10",
+            Self::SessionBroken => "P11",
+            Self::TermRewritten => "P12",
+            Self::TrimUndone | Self::TrimUnasked | Self::TrimmedShown => "P13",
+            Self::DamagedRecord => "P14",
+        }
+    }
 }
 
 impl fmt::Display for Kind {

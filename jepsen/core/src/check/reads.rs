@@ -3,7 +3,7 @@
 
 use super::{FinalLog, Findings, Kind};
 use crate::{
-    ids::{Moment, Offset, OpId},
+    ids::{Moment, Offset, OpId, RecordId},
     op::{Answer, Batch, Call, Op},
 };
 
@@ -25,7 +25,10 @@ pub(super) fn check(log: &FinalLog, ops: &[&Op], found: &mut Findings) {
             && let Some((_, end, ack)) = before.checked_sub(1).map(|at| acknowledged[at])
             && end > *next_offset
         {
-            let what = format!("ends at {next_offset}; up to {end} was acknowledged before");
+            let what = format!(
+                "shows the log up to offset {next_offset}; up to offset {end} had been \
+                 acknowledged before it was sent"
+            );
             found.add(Kind::StaleRead, &log.name, &[op.id, ack], what);
         }
         let below = starts.partition_point(|(offset, ..)| offset < next_offset);
@@ -74,6 +77,15 @@ fn latest_call_up_to(log: &FinalLog, ops: &[&Op]) -> Vec<(Offset, Moment, OpId)>
     calls
 }
 
+/// What is at an offset, for people.
+fn named(record: Option<Option<RecordId>>) -> String {
+    match record {
+        Some(Some(record)) => format!("record {record}"),
+        Some(None) => "damaged bytes".to_owned(),
+        None => "nothing".to_owned(),
+    }
+}
+
 fn shows_the_log(
     log: &FinalLog,
     op: OpId,
@@ -93,7 +105,11 @@ fn shows_the_log(
             let offset = batch.first_offset.plus(at);
             let stored = log.at(offset).map(|(_, record)| record);
             if offset >= log.start && stored != Some(*record) {
-                let what = format!("{record:x?} at {offset}, now {stored:x?}");
+                let what = format!(
+                    "showed {} at offset {offset}, where the log has {}",
+                    named(Some(*record)),
+                    named(stored)
+                );
                 found.add(Kind::ReadRewritten, &log.name, &[op], what);
                 return;
             }

@@ -73,7 +73,7 @@ fn real_time(stamped: &[(&Op, Stamp)], found: &mut Findings) {
             && returned < op.invoked
         {
             let what = format!(
-                "answered from index {}, called after an answer from index {}",
+                "answered from log index {}, though called after an answer from log index {}",
                 stamp.log_index, higher.log_index
             );
             found.add(Kind::PositionBackwards, op.call.log(), &[other, op.id], what);
