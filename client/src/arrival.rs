@@ -104,6 +104,9 @@ mod tests {
         assert!(age_ms(&arrival) >= 8_000, "a busy reader");
         arrival.nothing();
         assert!(age_ms(&arrival) >= 8_000, "the socket may not have been read yet");
+        wait(8_000).await;
+        arrival.nothing();
+        assert!(age_ms(&arrival) >= 16_000, "nor was it before the next pause");
         wait(50).await;
         arrival.nothing();
         let age = age_ms(&arrival);
