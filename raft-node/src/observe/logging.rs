@@ -19,10 +19,18 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt};
 /// Says what is logged, over the configuration.
 pub const ENVIRONMENT: &str = "QUORATE_LOG";
 
-/// Libraries that are capped unless they are named.
-const CAPPED: [&str; 6] = ["openraft", "h2", "hyper", "hyper_util", "tonic", "tower"];
-
-const CAP: LevelFilter = LevelFilter::WARN;
+/// Libraries that are capped unless they are named. openraft's heartbeats and replication warn at
+/// every attempt to reach a peer that is down, many times a second; `crate::peer` says it once.
+const CAPPED: [(&str, LevelFilter); 8] = [
+    ("openraft", LevelFilter::WARN),
+    ("openraft::core::heartbeat", LevelFilter::ERROR),
+    ("openraft::replication", LevelFilter::ERROR),
+    ("h2", LevelFilter::WARN),
+    ("hyper", LevelFilter::WARN),
+    ("hyper_util", LevelFilter::WARN),
+    ("tonic", LevelFilter::WARN),
+    ("tower", LevelFilter::WARN),
+];
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,8 +156,13 @@ fn capped(spec: &str) -> Result<String, String> {
         return Err(format!("'{spec}' has no level for everything else, such as info,{spec}"));
     };
     let mut directives = String::new();
-    if everything > CAP {
-        CAPPED.iter().for_each(|library| directives += &format!("{library}={CAP},"));
+    for (module, cap) in CAPPED.iter().filter(|(_, cap)| everything > *cap) {
+        let library = module.split(':').next().unwrap_or(module);
+        // Who names a library wants to see all of it.
+        let named = |part: &&str| part.strip_prefix(library).is_some_and(|p| p.starts_with('='));
+        if library == *module || !parts.iter().any(named) {
+            directives += &format!("{module}={cap},");
+        }
     }
     Ok(directives + &parts.join(","))
 }
@@ -160,11 +173,15 @@ mod tests {
 
     #[test]
     fn libraries_are_capped_unless_named_or_quieter_anyway() {
-        let caps = "openraft=warn,h2=warn,hyper=warn,hyper_util=warn,tonic=warn,tower=warn,";
-        let with_caps = |spec: &str| Ok(format!("{caps}{spec}"));
-        assert_eq!(capped("info"), with_caps("info"));
-        assert_eq!(capped("debug,openraft=debug"), with_caps("debug,openraft=debug"));
-        for quiet in ["warn", "error", "off", "ERROR,quorate_raft_node=info"] {
+        let repeated = "openraft::core::heartbeat=error,openraft::replication=error,";
+        let others = "h2=warn,hyper=warn,hyper_util=warn,tonic=warn,tower=warn,";
+        assert_eq!(capped("info"), Ok(format!("openraft=warn,{repeated}{others}info")));
+        assert_eq!(capped("warn"), Ok(format!("{repeated}warn")));
+        let all_of_it = "debug,openraft=debug";
+        assert_eq!(capped(all_of_it), Ok(format!("openraft=warn,{others}{all_of_it}")));
+        let one = "info,openraft::replication=warn";
+        assert_eq!(capped(one), Ok(format!("openraft=warn,{repeated}{others}{one}")));
+        for quiet in ["error", "off", "ERROR,quorate_raft_node=info"] {
             assert_eq!(capped(quiet), Ok(quiet.to_owned()), "a cap never makes anything louder");
         }
     }

@@ -19,6 +19,7 @@ use super::{
     identity::{LocalIdentity, Mismatch, check, check_addressing},
     options::PeerOptions,
     refusals::{Refusal, Refusals},
+    silence::Silence,
     stats::PeerStats,
     transport::{PeerAddress, PeerTransport, TransportError},
     wire::WireError,
@@ -131,6 +132,7 @@ struct Peer {
     greeted: AtomicBool,
     /// Callers that find it not greeted wait for the one Hello under way.
     greeting: tokio::sync::Mutex<()>,
+    silence: Silence,
 }
 
 impl PeerClient {
@@ -259,6 +261,18 @@ impl PeerClient {
         request: pb::control_frame::Request,
         timeout: Duration,
     ) -> Result<pb::control_reply_frame::Reply, CallError> {
+        let answer = self.try_control(to, group, request, timeout).await;
+        self.note(to, answer.as_ref().err());
+        answer
+    }
+
+    async fn try_control(
+        &self,
+        to: &PeerAddress,
+        group: u32,
+        request: pb::control_frame::Request,
+        timeout: Duration,
+    ) -> Result<pb::control_reply_frame::Reply, CallError> {
         self.greet(to, timeout).await?;
         let identity = Some(self.me.frame(to.node_id, group));
         let frame = pb::ControlFrame { identity, seq: 0, request: Some(request) };
@@ -272,6 +286,27 @@ impl PeerClient {
             Some(pb::control_reply_frame::Reply::Error(error)) => Err(self.remote(to, error)),
             Some(reply) => Ok(reply),
             None => Err(self.malformed(to, WireError::Missing("ControlReplyFrame.reply"))),
+        }
+    }
+
+    /// Whether the last call on the control lane failed.
+    pub(super) fn is_silent(&self, to: &PeerAddress) -> bool {
+        self.peer(to).silence.lasts()
+    }
+
+    /// Tells the operator when a peer falls silent, and when it is back. Heartbeats, votes and
+    /// probes all come by here, so that one line stands for all that fails meanwhile.
+    fn note(&self, to: &PeerAddress, error: Option<&CallError>) {
+        let peer = self.peer(to);
+        let (id, address) = (to.node_id, &to.address);
+        if let Some(CallError::Transport(error)) = error {
+            if let Some(silent) = peer.silence.failed() {
+                let silent_s = silent.as_secs();
+                tracing::warn!(peer = id, %address, silent_s, "a peer does not answer: {error}");
+            }
+        } else if let Some(silent) = peer.silence.answered() {
+            let silent_s = silent.as_secs();
+            tracing::info!(peer = id, %address, silent_s, "a peer answers again");
         }
     }
 

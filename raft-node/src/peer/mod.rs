@@ -47,6 +47,7 @@ pub mod probe;
 mod raft_handler;
 pub mod refusals;
 pub mod service;
+mod silence;
 pub mod snapshot_files;
 pub mod snapshot_receive;
 mod snapshot_send;

@@ -66,7 +66,12 @@ pub(super) async fn send(
     match try_send(client, to, group, vote, snapshot).await {
         Ok(vote) => Ok(vote),
         Err(SendError::Call(e)) => {
-            tracing::warn!(group, to = to.node_id, "snapshot transfer failed: {e}");
+            if client.is_silent(to) {
+                // Said already, and tried again many times.
+                tracing::debug!(group, to = to.node_id, "snapshot transfer failed: {e}");
+            } else {
+                tracing::warn!(group, to = to.node_id, "snapshot transfer failed: {e}");
+            }
             Err(Unreachable::from_string(e).into())
         }
         Err(SendError::Local(e)) => {
