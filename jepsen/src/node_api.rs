@@ -133,6 +133,7 @@ impl NodeApi {
                     let none = ReplicaLog {
                         node: self.node,
                         log: log.to_owned(),
+                        incarnation: None,
                         start_offset: Offset(0),
                         next_offset: Offset(0),
                         batches: Vec::new(),
@@ -157,6 +158,7 @@ impl NodeApi {
                 return Ok(ReplicaLog {
                     node: self.node,
                     log: log.to_owned(),
+                    incarnation: None,
                     start_offset: Offset(start),
                     next_offset: Offset(next),
                     batches,

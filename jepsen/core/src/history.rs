@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::{Moment, OpId, Process},
-    op::{Answer, Asked, Call, Claim, Op, ReplicaDigest, ReplicaLog},
+    op::{Answer, Asked, Call, Claim, Identity, Op, ReplicaDigest, ReplicaLog},
 };
 
 /// One line of a history.
@@ -48,6 +48,8 @@ pub enum Event {
     },
     /// To whom a read was sent.
     Asked(Asked),
+    /// Which incarnation of a log a call was about.
+    Identity(Identity),
     /// What a read promised.
     Claim(Claim),
     /// How wrong the nodes' clocks may have run, in millionths; not at all if there is no such line.
@@ -84,6 +86,8 @@ pub struct History {
     pub ops: Vec<Op>,
     /// To whom reads were sent.
     pub asked: Vec<Asked>,
+    /// Which incarnations of their logs calls were about.
+    pub identities: Vec<Identity>,
     /// What reads promised.
     pub claims: Vec<Claim>,
     /// The nodes' clocks ran wrong by at most so many millionths.
@@ -142,6 +146,7 @@ impl History {
                     }
                 }
                 Event::Asked(asked) => history.asked.push(asked),
+                Event::Identity(identity) => history.identities.push(identity),
                 Event::Claim(claim) => history.claims.push(claim),
                 Event::Clocks { error_ppm } => history.clock_error_ppm = error_ppm,
                 Event::Fault { at, what } => history.faults.push((at, what)),
@@ -194,6 +199,7 @@ impl History {
             }
         }
         events.extend(self.asked.iter().cloned().map(Event::Asked));
+        events.extend(self.identities.iter().cloned().map(Event::Identity));
         events.extend(self.claims.iter().cloned().map(Event::Claim));
         if self.clock_error_ppm > 0 {
             events.push(Event::Clocks { error_ppm: self.clock_error_ppm });

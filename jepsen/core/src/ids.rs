@@ -30,6 +30,10 @@ number!(
     Epoch(u64)
 );
 number!(
+    /// Tells a log from others that had its name before or have it later.
+    Incarnation(u64)
+);
+number!(
     /// What makes a record unique in a whole history; its payload carries it.
     RecordId(u64)
 );

@@ -15,8 +15,8 @@
 //! Every check is a sort and a sweep, n log n in the number of records, which works because every
 //! answer of the service says where in the order of its group it was decided.
 //!
-//! Not here: deleted and recreated logs inside one history (a log's name stands for one
-//! incarnation).
+//! A log's name stands for one log, unless a history says for each call which of several it was about
+//! ([`op::Identity`]).
 
 pub mod check;
 pub mod edn;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Epoch, Moment, Node, Offset, OpId, Process, RecordId, Stamp};
+use crate::ids::{Epoch, Incarnation, Moment, Node, Offset, OpId, Process, RecordId, Stamp};
 
 /// What a client asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -10,6 +10,16 @@ use crate::ids::{Epoch, Moment, Node, Offset, OpId, Process, RecordId, Stamp};
 pub enum Call {
     /// An atomic append of these records, in this order.
     Append(Append),
+    /// Create a log, or be told of the one that has the name.
+    Create {
+        /// The log.
+        log: String,
+    },
+    /// Delete a log.
+    Delete {
+        /// The log.
+        log: String,
+    },
     /// Raise the writer epoch.
     Fence {
         /// The log.
@@ -39,7 +49,11 @@ impl Call {
     pub fn log(&self) -> &str {
         match self {
             Self::Append(append) => &append.log,
-            Self::Fence { log } | Self::Trim { log, .. } | Self::Read { log, .. } => log,
+            Self::Create { log }
+            | Self::Delete { log }
+            | Self::Fence { log }
+            | Self::Trim { log, .. }
+            | Self::Read { log, .. } => log,
         }
     }
 }
@@ -77,6 +91,22 @@ pub enum Answer {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         deduplicated: bool,
         /// Where it was decided, when the client was told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stamp: Option<Stamp>,
+    },
+    /// The log is there.
+    Created {
+        /// By this call; otherwise it was there before.
+        created: bool,
+        /// Its end.
+        next_offset: Offset,
+        /// Where it was decided.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stamp: Option<Stamp>,
+    },
+    /// The log is gone.
+    Deleted {
+        /// Where it was decided.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stamp: Option<Stamp>,
     },
@@ -131,6 +161,23 @@ pub enum Answer {
     },
 }
 
+impl Answer {
+    /// Where it was decided, if it says so.
+    #[must_use]
+    pub fn stamp(&self) -> Option<Stamp> {
+        match self {
+            Self::Appended { stamp, .. }
+            | Self::Created { stamp, .. }
+            | Self::Deleted { stamp }
+            | Self::Fenced { stamp, .. }
+            | Self::Trimmed { stamp, .. }
+            | Self::Read { stamp, .. }
+            | Self::Refused { stamp, .. } => *stamp,
+            Self::AppliedUnplaced { .. } | Self::Unknown { .. } => None,
+        }
+    }
+}
+
 /// Records that were stored together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
@@ -173,6 +220,23 @@ pub struct Op {
     pub call: Call,
     /// The answer; a call without one is `Unknown`.
     pub answer: Answer,
+}
+
+/// For which of the logs that have a name one after the other a call was meant, and which answered.
+/// Only for logs that are deleted in a run: a name that no call has this for is one log.
+///
+/// An append that may be sent again must name what it is for: without that, it may be stored once in
+/// each of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The call.
+    pub op: OpId,
+    /// It was for this one only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Incarnation>,
+    /// This one answered. A deletion's answer names none: what was asked counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered: Option<Incarnation>,
 }
 
 /// To whom a read was sent, and what it demanded: of those that fail nothing else is known.
@@ -219,6 +283,9 @@ pub struct ReplicaLog {
     pub node: Node,
     /// Which log.
     pub log: String,
+    /// Of this incarnation, if the log is deleted in the run; `None`, and empty, if it is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<Incarnation>,
     /// First readable offset (the trim point).
     pub start_offset: Offset,
     /// The end of the log on this replica.

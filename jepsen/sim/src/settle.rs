@@ -182,6 +182,7 @@ pub fn read_back(shape: &Shape) {
                     record::event(Event::Replica(ReplicaLog {
                         node: Node(id),
                         log: log.clone(),
+                        incarnation: None,
                         start_offset: Offset(shown.header.start_offset),
                         next_offset: Offset(shown.header.next_offset),
                         batches: shown.batches,

@@ -95,6 +95,8 @@ fn asked(op: &Op) -> String {
             }
             text
         }
+        Call::Create { log } => format!("created {log:?}"),
+        Call::Delete { log } => format!("deleted {log:?}"),
         Call::Fence { log } => format!("took {log:?} by raising its writer epoch"),
         Call::Trim { log, before } => format!("trimmed {log:?} up to offset {before}"),
         Call::Read { log, linearizable: true, .. } => {
@@ -111,6 +113,11 @@ fn answered(op: &Op) -> String {
             let last = next_offset.0.saturating_sub(1);
             format!("acknowledged, at offsets {first_offset} to {last}{again}")
         }
+        Answer::Created { created: true, .. } => "created".to_owned(),
+        Answer::Created { next_offset, .. } => {
+            format!("it was there, and ends at offset {next_offset}")
+        }
+        Answer::Deleted { .. } => "deleted".to_owned(),
         Answer::Fenced { epoch, next_offset, .. } => {
             format!("epoch {epoch} from offset {next_offset} on")
         }
@@ -238,6 +245,7 @@ mod tests {
         let replica = ReplicaLog {
             node: Node(1),
             log: log(),
+            incarnation: None,
             start_offset: Offset(0),
             next_offset: Offset(1),
             batches: vec![batch],

@@ -218,6 +218,8 @@ pub fn line(op: &Op) -> String {
             }
             call
         }
+        Call::Create { log } => format!("create {log}"),
+        Call::Delete { log } => format!("delete {log}"),
         Call::Fence { log } => format!("fence {log}"),
         Call::Trim { log, before } => format!("trim {log} up to {before}"),
         Call::Read { log, from, .. } => format!("read {log} from {from}"),
@@ -227,6 +229,10 @@ pub fn line(op: &Op) -> String {
             let again = if *deduplicated { ", seen before" } else { "" };
             format!("ok {first_offset}..{next_offset}{again}")
         }
+        Answer::Created { created, next_offset, .. } => {
+            format!("ok {} end {next_offset}", if *created { "created" } else { "was there" })
+        }
+        Answer::Deleted { .. } => "ok deleted".to_owned(),
         Answer::Fenced { epoch, next_offset, .. } => format!("ok epoch {epoch} at {next_offset}"),
         Answer::Trimmed { start, .. } => format!("ok begins at {start}"),
         Answer::Read { batches, next_offset, .. } => {
@@ -285,9 +291,8 @@ fn coverage(history: &History, marks: &[Mark]) -> Coverage {
                 coverage.ok += 1;
                 acknowledged.extend(op.returned);
             }
-            (Call::Append(_) | Call::Fence { .. } | Call::Trim { .. }, Answer::Unknown { .. }) => {
-                coverage.open += 1
-            }
+            (Call::Read { .. }, Answer::Unknown { .. }) => {}
+            (_, Answer::Unknown { .. }) => coverage.open += 1,
             (_, Answer::Refused { kind, .. }) if kind == "FENCED" => coverage.fenced += 1,
             (_, Answer::Refused { kind, .. }) if kind == "TOO_STALE" => coverage.too_stale += 1,
             _ => {}

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Findings, Kind, reads};
+use super::{Findings, Kind, lives::Lives, reads};
 use crate::{
     history::History,
     ids::{Moment, OpId},
@@ -24,7 +24,7 @@ fn before(from: Moment, ms: u64, error_ppm: u64) -> Moment {
     Moment(from.0.saturating_sub(ms.saturating_mul(1_000_000)))
 }
 
-pub(super) fn check(history: &History, found: &mut Findings) {
+pub(super) fn check(history: &History, lives: &Lives, found: &mut Findings) {
     if history.claims.is_empty() {
         return;
     }
@@ -52,10 +52,19 @@ pub(super) fn check(history: &History, found: &mut Findings) {
         let Some((from, ms)) = bound.into_iter().chain(age).max_by_key(|told| since(*told)) else {
             continue;
         };
-        let ends = ends.entry(log).or_insert_with(|| {
-            let on_log: Vec<_> = history.ops.iter().filter(|op| op.call.log() == log).collect();
+        let incarnation = lives.answered(op);
+        let ends = ends.entry((log, incarnation)).or_insert_with(|| {
+            let on_log: Vec<_> = lives.ops(history, log, incarnation).collect();
             reads::acknowledged_ends(&on_log)
         });
+        if let Some(later) = lives.replaced_before(op, since((from, ms))) {
+            let what = format!(
+                "n{} showed a log that another had replaced, which must lack nothing older than \
+                 {ms} ms",
+                claim.node
+            );
+            found.add(Kind::StaleBeyondBound, log, &[op.id, later], what);
+        }
         let before = ends.partition_point(|(returned, ..)| *returned < since((from, ms)));
         if let Some((at, end, ack)) = before.checked_sub(1).map(|at| ends[at])
             && end > *next_offset

@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// A granted epoch.
-struct Grant {
+pub(super) struct Grant {
     epoch: Epoch,
     from: Offset,
     op: OpId,
@@ -28,6 +28,13 @@ pub(super) fn check(log: &FinalLog, ops: &[&Op], found: &mut Findings) {
             found.add(Kind::StaleEpoch, &log.name, &[], what);
         }
     }
+    let grants = granted_once_and_upwards(&log.name, ops, found);
+    obeyed(log, &grants, found);
+    stored_as_sent(log, ops, found);
+}
+
+/// By epoch.
+fn grants(ops: &[&Op]) -> Vec<Grant> {
     let mut grants: Vec<Grant> = ops
         .iter()
         .filter_map(|op| match (&op.call, &op.answer) {
@@ -42,16 +49,16 @@ pub(super) fn check(log: &FinalLog, ops: &[&Op], found: &mut Findings) {
         })
         .collect();
     grants.sort_by_key(|grant| (grant.epoch, grant.op));
-    granted_once_and_upwards(log, &grants, found);
-    obeyed(log, &grants, found);
-    stored_as_sent(log, ops, found);
+    grants
 }
 
-fn granted_once_and_upwards(log: &FinalLog, grants: &[Grant], found: &mut Findings) {
+/// Judges what was granted, and returns it, by epoch.
+pub(super) fn granted_once_and_upwards(log: &str, ops: &[&Op], found: &mut Findings) -> Vec<Grant> {
+    let grants = grants(ops);
     for pair in grants.windows(2) {
         if pair[0].epoch == pair[1].epoch {
             let what = format!("epoch {}", pair[0].epoch);
-            found.add(Kind::EpochGrantedTwice, &log.name, &[pair[0].op, pair[1].op], what);
+            found.add(Kind::EpochGrantedTwice, log, &[pair[0].op, pair[1].op], what);
         }
     }
     // From the highest epoch down: the earliest answer among the higher ones.
@@ -62,7 +69,7 @@ fn granted_once_and_upwards(log: &FinalLog, grants: &[Grant], found: &mut Findin
             && higher.epoch > grant.epoch
         {
             let what = format!("{} was granted after {}", grant.epoch, higher.epoch);
-            found.add(Kind::EpochBackwards, &log.name, &[higher.op, grant.op], what);
+            found.add(Kind::EpochBackwards, log, &[higher.op, grant.op], what);
         }
         if let Some(returned) = grant.returned
             && earliest.is_none_or(|(before, _)| returned < before)
@@ -70,6 +77,7 @@ fn granted_once_and_upwards(log: &FinalLog, grants: &[Grant], found: &mut Findin
             earliest = Some((returned, grant));
         }
     }
+    grants
 }
 
 /// For each grant: everything from its end on has at least its epoch, everything before has less.

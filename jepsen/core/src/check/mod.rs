@@ -8,6 +8,7 @@ mod claims;
 mod expected;
 mod fencing;
 mod layout;
+mod lives;
 mod order;
 mod placed;
 mod producers;
@@ -20,9 +21,10 @@ use std::{collections::BTreeMap, fmt};
 
 use crate::{
     history::History,
-    ids::OpId,
+    ids::{Offset, OpId},
     op::{Answer, Call},
 };
+use lives::Lives;
 pub use placed::FinalLog;
 
 macro_rules! anomalies {
@@ -115,6 +117,20 @@ anomalies! {
     TrimUnasked = "trim-unasked",
     /// A linearizable read shows what had been trimmed.
     TrimmedShown = "trimmed-shown",
+    /// A new log has the identity of one before it.
+    IncarnationReused = "incarnation-reused",
+    /// A new log does not begin at offset 0.
+    CreatedNotEmpty = "created-not-empty",
+    /// A record of one log is in another one that had the name before or has it later.
+    DeletedRecordBack = "deleted-record-back",
+    /// A log answered after it had been deleted, or after another had its name.
+    DeletedLogAnswers = "deleted-log-answers",
+    /// By its position, an answer is from before its log was created or after it was deleted.
+    IncarnationsMixed = "incarnations-mixed",
+    /// A call for one log was answered by another one of that name.
+    WrongIncarnation = "wrong-incarnation",
+    /// A log was said to be gone, while it was there.
+    LogMissing = "log-missing",
     /// A linearizable read lacks something acknowledged before it was sent.
     StaleRead = "stale-read",
     /// A read shows something that was sent only after its answer.
@@ -151,7 +167,16 @@ impl Kind {
             Self::StaleBeyondBound => "P10",
             Self::SessionBroken => "P11",
             Self::TermRewritten => "P12",
-            Self::TrimUndone | Self::TrimUnasked | Self::TrimmedShown => "P13",
+            Self::TrimUndone
+            | Self::TrimUnasked
+            | Self::TrimmedShown
+            | Self::IncarnationReused
+            | Self::CreatedNotEmpty
+            | Self::DeletedRecordBack
+            | Self::DeletedLogAnswers
+            | Self::IncarnationsMixed
+            | Self::WrongIncarnation
+            | Self::LogMissing => "P13",
             Self::DamagedRecord => "P14",
         }
     }
@@ -303,6 +328,7 @@ pub fn check(history: &History) -> Report {
     let mut found = Findings::default();
     let mut missing = replicas::check(history, &mut found);
     let logs = FinalLog::of(history);
+    let lives = Lives::of(history);
     for op in &history.ops {
         let log = op.call.log();
         if !logs.contains_key(log) && matches!(op.answer, Answer::Appended { .. }) {
@@ -312,7 +338,14 @@ pub fn check(history: &History) -> Report {
     missing.sort();
     missing.dedup();
     for log in logs.values() {
-        let ops: Vec<_> = history.ops.iter().filter(|op| op.call.log() == log.name).collect();
+        if lives.has(&log.name) && log.incarnation.is_none() {
+            // Gone, so that nothing is left to judge; `lives` judges whether it may be.
+            if log.next > Offset(0) {
+                missing.push(format!("log {:?} was read back without its incarnation", log.name));
+            }
+            continue;
+        }
+        let ops: Vec<_> = lives.ops(history, &log.name, log.incarnation).collect();
         layout::check(log, &mut found);
         appends::check(log, &ops, &mut found);
         producers::check(log, &ops, &mut found);
@@ -322,8 +355,9 @@ pub fn check(history: &History) -> Report {
         reads::check(log, &ops, &mut found);
         trims::check(log, &ops, &mut found);
     }
-    stamps::check(history, &mut found);
-    claims::check(history, &mut found);
+    lives.check(history, &logs, &mut found);
+    stamps::check(history, &lives, &mut found);
+    claims::check(history, &lives, &mut found);
     Report { anomalies: found.0, missing, counts: counts(history, &logs) }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     history::History,
-    ids::{Offset, RecordId},
+    ids::{Incarnation, Offset, RecordId},
     op::{Batch, ReplicaLog},
 };
 
@@ -14,6 +14,8 @@ use crate::{
 pub struct FinalLog {
     /// Its name.
     pub name: String,
+    /// Which of the logs of that name, if it is known.
+    pub incarnation: Option<Incarnation>,
     /// First readable offset.
     pub start: Offset,
     /// One past the last record.
@@ -49,7 +51,7 @@ impl FinalLog {
         longest.into_iter().map(|(name, log)| (name.to_owned(), Self::new(log))).collect()
     }
 
-    fn new(replica: &ReplicaLog) -> Self {
+    pub(super) fn new(replica: &ReplicaLog) -> Self {
         let mut by_record = Vec::new();
         for (number, batch) in replica.batches.iter().enumerate() {
             for (at, record) in batch.records.iter().enumerate() {
@@ -62,6 +64,7 @@ impl FinalLog {
         by_record.sort_unstable();
         Self {
             name: replica.log.clone(),
+            incarnation: replica.incarnation,
             start: replica.start_offset,
             next: replica.next_offset,
             batches: replica.batches.clone(),

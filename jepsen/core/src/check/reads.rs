@@ -8,35 +8,43 @@ use crate::{
 };
 
 pub(super) fn check(log: &FinalLog, ops: &[&Op], found: &mut Findings) {
-    let acknowledged = acknowledged_ends(ops);
+    linearizable(&log.name, ops, found);
     let starts = latest_call_up_to(log, ops);
     for op in ops {
-        let (
-            Call::Read { from, linearizable, .. },
-            Answer::Read { batches, next_offset, .. },
-            Some(returned),
-        ) = (&op.call, &op.answer, op.returned)
+        let (Call::Read { from, .. }, Answer::Read { batches, next_offset, .. }, Some(returned)) =
+            (&op.call, &op.answer, op.returned)
         else {
             continue;
         };
         shows_the_log(log, op.id, *from, batches, *next_offset, found);
-        let before = acknowledged.partition_point(|(returned, ..)| *returned < op.invoked);
-        if *linearizable
-            && let Some((_, end, ack)) = before.checked_sub(1).map(|at| acknowledged[at])
-            && end > *next_offset
-        {
-            let what = format!(
-                "shows the log up to offset {next_offset}; up to offset {end} had been \
-                 acknowledged before it was sent"
-            );
-            found.add(Kind::StaleRead, &log.name, &[op.id, ack], what);
-        }
         let below = starts.partition_point(|(offset, ..)| offset < next_offset);
         if let Some((_, called, late)) = below.checked_sub(1).map(|at| starts[at])
             && called > returned
         {
             let what = format!("ends at {next_offset}, before that append was sent");
             found.add(Kind::FutureRead, &log.name, &[op.id, late], what);
+        }
+    }
+}
+
+/// A linearizable read has everything acknowledged before it was sent.
+pub(super) fn linearizable(log: &str, ops: &[&Op], found: &mut Findings) {
+    let acknowledged = acknowledged_ends(ops);
+    for op in ops {
+        let (Call::Read { linearizable: true, .. }, Answer::Read { next_offset, .. }) =
+            (&op.call, &op.answer)
+        else {
+            continue;
+        };
+        let before = acknowledged.partition_point(|(returned, ..)| *returned < op.invoked);
+        if let Some((_, end, ack)) = before.checked_sub(1).map(|at| acknowledged[at])
+            && end > *next_offset
+        {
+            let what = format!(
+                "shows the log up to offset {next_offset}; up to offset {end} had been \
+                 acknowledged before it was sent"
+            );
+            found.add(Kind::StaleRead, log, &[op.id, ack], what);
         }
     }
 }

@@ -35,6 +35,10 @@ pub(super) fn check(history: &History, found: &mut Findings) -> Vec<String> {
 
 fn difference(a: &ReplicaLog, b: &ReplicaLog) -> Option<String> {
     let (x, y) = (a.node, b.node);
+    if a.incarnation != b.incarnation {
+        let (a, b) = (a.incarnation, b.incarnation);
+        return Some(format!("n{x} has incarnation {a:?}, n{y} has {b:?}"));
+    }
     if (a.start_offset, a.next_offset) != (b.start_offset, b.next_offset) {
         return Some(format!(
             "n{x} has offsets {}..{}, n{y} has {}..{}",

@@ -3,17 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use super::{Findings, Kind};
+use super::{Findings, Kind, lives::Lives};
 use crate::{
     history::History,
-    ids::{Moment, Offset, OpId, Stamp},
+    ids::{Incarnation, Moment, Offset, OpId, Stamp},
     op::{Answer, Call, Op},
 };
 
-pub(super) fn check(history: &History, found: &mut Findings) {
+pub(super) fn check(history: &History, lives: &Lives, found: &mut Findings) {
     let mut groups: BTreeMap<u32, Vec<(&Op, Stamp)>> = BTreeMap::new();
     for op in &history.ops {
-        if let Some(stamp) = stamp(op) {
+        if let Some(stamp) = op.answer.stamp() {
             groups.entry(stamp.group).or_default().push((op, stamp));
         }
     }
@@ -21,18 +21,7 @@ pub(super) fn check(history: &History, found: &mut Findings) {
         stamped.sort_by_key(|(op, stamp)| (stamp.log_index, op.invoked, op.id));
         one_term_an_index(stamped, found);
         real_time(stamped, found);
-        along_logs(stamped, found);
-    }
-}
-
-fn stamp(op: &Op) -> Option<Stamp> {
-    match &op.answer {
-        Answer::Appended { stamp, .. }
-        | Answer::Fenced { stamp, .. }
-        | Answer::Trimmed { stamp, .. }
-        | Answer::Read { stamp, .. }
-        | Answer::Refused { stamp, .. } => *stamp,
-        Answer::AppliedUnplaced { .. } | Answer::Unknown { .. } => None,
+        along_logs(stamped, lives, found);
     }
 }
 
@@ -86,15 +75,15 @@ fn real_time(stamped: &[(&Op, Stamp)], found: &mut Findings) {
     }
 }
 
-fn along_logs(stamped: &[(&Op, Stamp)], found: &mut Findings) {
-    let mut logs: BTreeMap<&str, Vec<(Offset, u64, OpId)>> = BTreeMap::new();
+fn along_logs(stamped: &[(&Op, Stamp)], lives: &Lives, found: &mut Findings) {
+    let mut logs: BTreeMap<(&str, Option<Incarnation>), Vec<(Offset, u64, OpId)>> = BTreeMap::new();
     for (op, stamp) in stamped {
         if let Answer::Appended { first_offset, deduplicated: false, .. } = &op.answer {
-            let log = logs.entry(op.call.log()).or_default();
+            let log = logs.entry((op.call.log(), lives.answered(op))).or_default();
             log.push((*first_offset, stamp.log_index, op.id));
         }
     }
-    for (log, mut appends) in logs {
+    for ((log, _), mut appends) in logs {
         appends.sort_unstable();
         for pair in appends.windows(2) {
             let ((a, x, first), (b, y, second)) = (pair[0], pair[1]);

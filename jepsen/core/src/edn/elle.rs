@@ -32,9 +32,9 @@ pub const WIDTH: u64 = 10;
 pub fn write(history: &History, mut to: impl Write) -> io::Result<()> {
     let finals = FinalLog::of(history);
     // Elle's lists lose nothing.
-    let trims = history.ops.iter().filter(|op| matches!(op.call, Call::Trim { .. }));
-    let trimmed: BTreeSet<&str> = trims.map(|op| op.call.log()).collect();
-    let whole = |log: &str| !trimmed.contains(log);
+    let losing = |op: &&Op| matches!(op.call, Call::Trim { .. } | Call::Delete { .. });
+    let cut: BTreeSet<&str> = history.ops.iter().filter(losing).map(|op| op.call.log()).collect();
+    let whole = |log: &str| !cut.contains(log);
     let ops = history.ops.iter().filter(|op| whole(op.call.log()) && speaks_of_lists(op));
     let lines = lines(ops);
     let mut index = 0;
@@ -70,7 +70,7 @@ fn speaks_of_lists(op: &Op) -> bool {
     match &op.call {
         Call::Append(_) => true,
         Call::Read { linearizable, .. } => *linearizable,
-        Call::Fence { .. } | Call::Trim { .. } => false,
+        Call::Create { .. } | Call::Delete { .. } | Call::Fence { .. } | Call::Trim { .. } => false,
     }
 }
 

@@ -30,6 +30,8 @@ impl Type {
     fn of(answer: &Answer) -> Self {
         match answer {
             Answer::Appended { .. }
+            | Answer::Created { .. }
+            | Answer::Deleted { .. }
             | Answer::Fenced { .. }
             | Answer::Trimmed { .. }
             | Answer::Read { .. }

@@ -9,8 +9,8 @@ use std::{
 use super::{Edn, Line, Type, end, error, event, free_process, lines};
 use crate::{
     history::History,
-    ids::{Offset, OpId, Stamp},
-    op::{Answer, Batch, Call, Claim, Op, ReplicaLog},
+    ids::{Incarnation, Offset, OpId, Stamp},
+    op::{Answer, Batch, Call, Claim, Identity, Op, ReplicaLog},
 };
 
 /// Writes the history.
@@ -19,7 +19,13 @@ use crate::{
 /// Whatever the writer fails with.
 pub fn write(history: &History, mut to: impl Write) -> io::Result<()> {
     let lines = lines(&history.ops);
-    let claims: HashMap<OpId, &Claim> = history.claims.iter().map(|c| (c.op, c)).collect();
+    let mut told: HashMap<OpId, Told<'_>> = HashMap::new();
+    for claim in &history.claims {
+        told.entry(claim.op).or_default().claim = Some(claim);
+    }
+    for identity in &history.identities {
+        told.entry(identity.op).or_default().identity = Some(identity);
+    }
     let mut faults: Vec<_> = history.faults.iter().collect();
     faults.sort_by_key(|(at, _)| *at);
     let mut faults = faults.into_iter().peekable();
@@ -38,7 +44,7 @@ pub fn write(history: &History, mut to: impl Write) -> io::Result<()> {
         while let Some((at, what)) = faults.next_if(|(at, _)| *at <= line.at) {
             put(&|index| fault(*at, what, index))?;
         }
-        put(&|index| operation(line, claims.get(&line.op.id).copied(), index))?;
+        put(&|index| operation(line, told.get(&line.op.id).copied().unwrap_or_default(), index))?;
     }
     for (at, what) in faults {
         put(&|index| fault(*at, what, index))?;
@@ -57,15 +63,24 @@ pub fn write(history: &History, mut to: impl Write) -> io::Result<()> {
     Ok(())
 }
 
-fn operation(line: &Line<'_>, claim: Option<&Claim>, index: usize) -> Vec<(Edn, Edn)> {
+/// What stands beside a call in the history.
+#[derive(Clone, Copy, Default)]
+struct Told<'a> {
+    claim: Option<&'a Claim>,
+    identity: Option<&'a Identity>,
+}
+
+fn operation(line: &Line<'_>, told: Told<'_>, index: usize) -> Vec<(Edn, Edn)> {
     let f = match &line.op.call {
         Call::Append(_) => "append",
+        Call::Create { .. } => "create",
+        Call::Delete { .. } => "delete",
         Call::Fence { .. } => "fence",
         Call::Trim { .. } => "trim",
         Call::Read { .. } => "read",
     };
     let mut entries = event(index, line.kind, Edn::number(line.process), f, line.at);
-    entries.push((Edn::Keyword("value"), value(line.op, line.kind, claim)));
+    entries.push((Edn::Keyword("value"), value(line.op, line.kind, told)));
     if line.kind != Type::Invoke {
         entries.extend(error(&line.op.answer).map(|why| (Edn::Keyword("error"), why)));
     }
@@ -77,7 +92,7 @@ fn offset(offset: Offset) -> Option<Edn> {
 }
 
 /// What was asked, and behind it, in an answer, what came.
-fn value(op: &Op, kind: Type, claim: Option<&Claim>) -> Edn {
+fn value(op: &Op, kind: Type, told: Told<'_>) -> Edn {
     let mut entries = vec![("op", Some(Edn::number(op.id.0))), ("log", Some(op.call.log().into()))];
     match &op.call {
         Call::Append(append) => {
@@ -89,13 +104,20 @@ fn value(op: &Op, kind: Type, claim: Option<&Claim>) -> Edn {
                 ("producer", append.producer.as_deref().map(Edn::from)),
             ]);
         }
-        Call::Fence { .. } => {}
+        Call::Create { .. } | Call::Delete { .. } | Call::Fence { .. } => {}
         Call::Trim { before, .. } => entries.push(("before", offset(*before))),
         Call::Read { from, linearizable, .. } => entries
             .extend([("from", offset(*from)), ("linearizable", Some(Edn::Bool(*linearizable)))]),
     }
+    let incarnation = |is: Option<Incarnation>| is.map(|is| Edn::number(is.0));
+    if let Some(identity) = told.identity {
+        entries.push(("for-incarnation", incarnation(identity.asked)));
+    }
     if kind == Type::Invoke {
         return Edn::map(entries);
+    }
+    if let Some(identity) = told.identity {
+        entries.push(("incarnation", incarnation(identity.answered)));
     }
     match &op.answer {
         Answer::Appended { first_offset, next_offset, deduplicated, stamp } => entries.extend([
@@ -104,6 +126,12 @@ fn value(op: &Op, kind: Type, claim: Option<&Claim>) -> Edn {
             ("deduplicated", Some(Edn::Bool(*deduplicated))),
             ("stamp", stamp.as_ref().map(stamp_edn)),
         ]),
+        Answer::Created { created, next_offset, stamp } => entries.extend([
+            ("created", Some(Edn::Bool(*created))),
+            ("next-offset", offset(*next_offset)),
+            ("stamp", stamp.as_ref().map(stamp_edn)),
+        ]),
+        Answer::Deleted { stamp } => entries.push(("stamp", stamp.as_ref().map(stamp_edn))),
         Answer::Fenced { epoch, next_offset, stamp } => entries.extend([
             ("epoch", Some(Edn::number(epoch.0))),
             ("next-offset", offset(*next_offset)),
@@ -122,7 +150,7 @@ fn value(op: &Op, kind: Type, claim: Option<&Claim>) -> Edn {
         ]),
         Answer::AppliedUnplaced { .. } | Answer::Unknown { .. } => {}
     }
-    if let Some(claim) = claim {
+    if let Some(claim) = told.claim {
         entries.extend([
             ("node", Some(Edn::number(claim.node.0))),
             ("bound-ms", claim.bound_ms.map(Edn::number)),
@@ -167,6 +195,7 @@ fn final_read(replica: &ReplicaLog, kind: Type) -> Edn {
     ];
     if kind == Type::Ok {
         entries.extend([
+            ("incarnation", replica.incarnation.map(|is| Edn::number(is.0))),
             ("start-offset", offset(replica.start_offset)),
             ("next-offset", offset(replica.next_offset)),
             ("batches", Some(Edn::Vector(replica.batches.iter().map(batch).collect()))),

@@ -2,6 +2,8 @@
 //! and conditional appends, fences, reads, refusals, lost answers.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod lives;
+
 use quorate_jepsen_core::{
     history::History,
     ids::{Epoch, Moment, Node, Offset, OpId, Process, RecordId, Stamp},
@@ -103,6 +105,7 @@ pub fn good(seed: u64, ops: usize) -> History {
         history.replicas.push(ReplicaLog {
             node: Node(node),
             log: LOG.into(),
+            incarnation: None,
             start_offset: Offset(0),
             next_offset: model.next,
             batches: model.batches.clone(),
