@@ -23,7 +23,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use crate::node_api::batch_of;
+use crate::{endpoints::Endpoints, node_api::batch_of};
 
 /// The kind of a failure that no node stated: the connection broke, or the deadline passed.
 pub const NO_ANSWER: &str = "NO_ANSWER";
@@ -154,7 +154,9 @@ pub struct Shown {
 /// A connection to each node, and the node last known to answer.
 #[derive(Clone, Debug)]
 pub struct Direct {
-    endpoints: Vec<(String, Channel)>,
+    endpoints: Endpoints,
+    /// To each of them.
+    channels: Vec<Channel>,
     current: usize,
     deadline: Duration,
     position: Bytes,
@@ -165,26 +167,33 @@ impl Direct {
     ///
     /// # Errors
     /// An address is no URL.
-    pub fn new(urls: &[String], deadline: Duration) -> Result<Self> {
-        let endpoint = |url: &String| -> Result<(String, Channel)> {
+    pub fn new(endpoints: &Endpoints, deadline: Duration) -> Result<Self> {
+        let channel = |url: &String| -> Result<Channel> {
             let endpoint = Endpoint::from_shared(url.clone())?
                 .connect_timeout(Duration::from_secs(1))
                 // Longer than what the server is told, so that it can still answer.
                 .timeout(deadline + Duration::from_millis(500));
-            Ok((url.clone(), endpoint.connect_lazy()))
+            Ok(endpoint.connect_lazy())
         };
-        let endpoints = urls.iter().map(endpoint).collect::<Result<_>>()?;
-        Ok(Self { endpoints, current: 0, deadline, position: Bytes::new() })
+        let channels = endpoints.urls().iter().map(channel).collect::<Result<_>>()?;
+        let endpoints = endpoints.clone();
+        Ok(Self {
+            channels,
+            current: endpoints.nth(0),
+            endpoints,
+            deadline,
+            position: Bytes::new(),
+        })
     }
 
     /// Asks another node next time.
     pub fn rotate(&mut self) {
-        self.current = (self.current + 1) % self.endpoints.len();
+        self.current = self.endpoints.after(self.current);
     }
 
-    /// Asks this node next time, counted from 0.
-    pub fn aim(&mut self, endpoint: usize) {
-        self.current = endpoint % self.endpoints.len();
+    /// Asks this one next time, counted from 0 around those that are called now.
+    pub fn aim(&mut self, number: usize) {
+        self.current = self.endpoints.nth(number);
     }
 
     /// Who is asked next; the addresses are those of the nodes, in order.
@@ -194,7 +203,7 @@ impl Direct {
     }
 
     fn client(&self) -> LogServiceClient<Channel> {
-        LogServiceClient::new(self.endpoints[self.current].1.clone())
+        LogServiceClient::new(self.channels[self.current].clone())
             .max_decoding_message_size(64 << 20)
     }
 
@@ -209,7 +218,7 @@ impl Direct {
         let failure = Failure::of(status);
         let hint = failure.detail.as_ref().and_then(|detail| detail.leader.as_ref());
         let hinted = hint
-            .and_then(|hint| self.endpoints.iter().position(|(url, _)| *url == hint.address))
+            .and_then(|hint| self.endpoints.urls().iter().position(|url| *url == hint.address))
             .filter(|hinted| *hinted != self.current);
         match hinted {
             Some(hinted) => self.current = hinted,

@@ -5,6 +5,7 @@
 //! - [`cluster`]: nodes as processes, in a folder of their own: start, kill, terminate, wait.
 //! - [`network`]: links between processes that can be cut, one direction at a time.
 //! - [`node_api`]: one question to one node, past the SDK's routing.
+//! - [`endpoints`]: whom clients call, while nodes come and go.
 //! - [`direct`]: a client without the SDK, one request and its answer.
 //! - [`workload`]: clients that keep a cluster busy and note every answer.
 //! - [`disk`]: a disk that fails on command, and damage to what lies on it.
@@ -21,6 +22,7 @@
 pub mod cluster;
 pub mod direct;
 pub mod disk;
+pub mod endpoints;
 pub mod nemesis;
 pub mod network;
 pub mod node_api;

@@ -5,11 +5,12 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 use quorate_jepsen::{
-    nemesis::fault::Kind,
+    nemesis::{fault::Kind, schedule::Schedule},
     network::Lab,
     run::fresh_seed,
     suite::{
-        backend, doctor, drive,
+        backend::{self, Needs},
+        doctor, drive,
         exit::{BAD_ARGUMENTS, BROKEN, code, worse},
         mutants::{self, Hunt},
         nightly::Long,
@@ -154,16 +155,13 @@ fn prepare(command: &mut Command) -> Result<()> {
                 "this machine cannot do that: {} (see --without)",
                 missing.join("; ")
             );
-            let slow = kinds.iter().any(|kind| [Kind::Delay, Kind::SlowLink].contains(kind));
-            backend::settle(options, slow)
+            backend::settle(options, Needs::of(&Schedule::default(), &kinds))
         }
         Command::Test(options) | Command::TestAll { options, .. } => {
             possible(options)?;
-            let windows = drive::schedule(options, 0)?.windows;
+            let schedule = drive::schedule(options, 0)?;
             let asked = options.kinds().map_err(anyhow::Error::msg)?;
-            let slow = windows.iter().any(|window| window.fault.slows_links())
-                || asked.iter().any(|kind| [Kind::Delay, Kind::SlowLink].contains(kind));
-            backend::settle(options, slow)
+            backend::settle(options, Needs::of(&schedule, &asked))
         }
         Command::Ci(ci) => ci.settle(),
         Command::Scenarios { names, runs } => {
@@ -234,7 +232,7 @@ async fn test_all(options: &Options) -> Result<u8> {
 impl Ci {
     fn settle(&mut self) -> Result<()> {
         let mut common = self.options();
-        backend::settle(&mut common, true)?;
+        backend::settle(&mut common, Needs { slow_links: true, newcomers: 0 })?;
         (self.backend, self.lab) = (common.backend, common.lab);
         Ok(())
     }

@@ -10,9 +10,9 @@ use quorate_jepsen_core::{
 };
 use quorate_proto::{
     admin::v1::{
-        DigestAtRequest, DigestAtResponse, MarkDigestRequest, MarkDigestResponse, StatusRequest,
-        StatusResponse, TransferLeaderRequest, TriggerSnapshotRequest,
-        admin_service_client::AdminServiceClient,
+        AddLearnerRequest, ChangeMembersRequest, DigestAtRequest, DigestAtResponse,
+        MarkDigestRequest, MarkDigestResponse, StatusRequest, StatusResponse,
+        TransferLeaderRequest, TriggerSnapshotRequest, admin_service_client::AdminServiceClient,
     },
     v1::{
         Consistency, Level, ReadFrom, ReadRequest, ReadResponse, RecordBatch, StoredBatch,
@@ -103,6 +103,45 @@ impl NodeApi {
     /// It does not lead, or cannot.
     pub async fn transfer_leader(&mut self, group: u32, to: Node) -> Result<()> {
         self.admin().transfer_leader(TransferLeaderRequest { group, to: to.0 }).await?;
+        Ok(())
+    }
+
+    /// Asks a leader to take a node in as a learner.
+    ///
+    /// # Errors
+    /// It does not lead, or cannot.
+    pub async fn add_learner(
+        &mut self,
+        group: u32,
+        node: Node,
+        peer: &str,
+        client: &str,
+    ) -> Result<()> {
+        let (peer_address, client_address) = (peer.to_owned(), client.to_owned());
+        let request = AddLearnerRequest { group, node_id: node.0, peer_address, client_address };
+        self.admin().add_learner(request).await?;
+        Ok(())
+    }
+
+    /// Asks a leader to give votes and to take members out, if the members are still those of this
+    /// log index.
+    ///
+    /// # Errors
+    /// It does not lead, or cannot.
+    pub async fn change_members(
+        &mut self,
+        group: u32,
+        promote: &[Node],
+        remove: Option<Node>,
+        if_log_index: u64,
+    ) -> Result<()> {
+        let request = ChangeMembersRequest {
+            group,
+            promote: promote.iter().map(|node| node.0).collect(),
+            remove: remove.iter().map(|node| node.0).collect(),
+            if_log_index: Some(if_log_index),
+        };
+        self.admin().change_members(request).await?;
         Ok(())
     }
 

@@ -79,7 +79,7 @@ impl Run {
         }
         let leader = cluster.wait_leader().await?;
         recorder.fault(format!("n{} leads term {}", leader.node, leader.term));
-        let workload = Workload::start(&cluster.client_urls(), &recorder, &seed, mix).await?;
+        let workload = Workload::start(cluster.endpoints(), &recorder, &seed, mix).await?;
         Ok(Self { cluster, recorder, seed, workload })
     }
 

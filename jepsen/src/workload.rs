@@ -29,6 +29,7 @@ use tokio::task::JoinSet;
 use crate::{
     cluster::{PATIENCE, until},
     direct::{Asked, Direct, Failure, Shown},
+    endpoints::Endpoints,
     record::Recorder,
 };
 
@@ -122,12 +123,12 @@ impl Workload {
     /// # Errors
     /// The logs cannot be created in time.
     pub async fn start(
-        urls: &[String],
+        endpoints: &Endpoints,
         recorder: &Recorder,
         seed: &Seed,
         mix: &Mix,
     ) -> Result<Self> {
-        let direct = Direct::new(urls, mix.deadline)?;
+        let direct = Direct::new(endpoints, mix.deadline)?;
         for log in Self::logs() {
             let mut direct = direct.clone();
             until("creating a log", PATIENCE, || {
@@ -163,7 +164,7 @@ impl Workload {
         for number in 0..mix.followers {
             let mut reader = client("follower", number);
             if let Some(patience) = mix.patience.filter(|_| number % 2 == 1) {
-                reader.direct = Direct::new(urls, patience)?;
+                reader.direct = Direct::new(endpoints, patience)?;
             }
             clients.spawn(reader.read_bounded());
         }

@@ -24,6 +24,8 @@ pub enum Between {
 pub struct Settings {
     /// How many nodes.
     pub nodes: usize,
+    /// How many more may join while it runs, each under an id of its own.
+    pub newcomers: usize,
     /// Raft groups.
     pub groups: u32,
     /// Through what all goes that is said to a node.
@@ -49,6 +51,7 @@ impl Default for Settings {
                         block_cache_mb = 16\n";
         Self {
             nodes: 3,
+            newcomers: 0,
             groups: 1,
             network: Between::Nothing,
             faulty_disks: false,
@@ -80,7 +83,9 @@ pub(super) fn render(
         addresses.peer(node),
         addresses.http(node),
     );
-    for id in (1..=settings.nodes as u64).map(Node) {
+    // The first members; and a node is in its own list, also when it joins a running cluster.
+    let first = (1..=settings.nodes as u64).map(Node);
+    for id in first.chain(Some(node).filter(|node| node.0 > settings.nodes as u64)) {
         let (client, peer) = called(id);
         writeln!(text, "[[nodes]]\nid = {id}\npeer = \"{peer}\"\nclient = \"{client}\"\n")
             .expect("a String takes everything");

@@ -9,6 +9,7 @@ mod binary;
 mod clock;
 mod config;
 mod hurt;
+mod members;
 mod ports;
 mod process;
 mod threads;
@@ -26,6 +27,7 @@ use quorate_jepsen_core::ids::Node;
 
 use crate::{
     disk::{FaultyDisk, LoopDisk},
+    endpoints::Endpoints,
     network::Network,
 };
 use addresses::Addresses;
@@ -47,6 +49,9 @@ pub struct Cluster {
     binary: PathBuf,
     addresses: Addresses,
     processes: Vec<Process>,
+    /// Who is counted on: those whose copies must be complete. See [`Cluster::nodes`].
+    members: Vec<Node>,
+    endpoints: Endpoints,
     network: Option<Network>,
     /// By node, or empty.
     faulty_disks: Vec<FaultyDisk>,
@@ -82,14 +87,18 @@ impl Cluster {
              a disk",
             dir.display()
         );
-        let addresses = Addresses::take(settings.nodes, &settings.network)?;
+        let room = settings.nodes + settings.newcomers;
+        let addresses = Addresses::take(room, &settings.network)?;
         let nodes = || (1..=settings.nodes as u64).map(Node);
         let processes = nodes().map(|node| Process::new(node, &dir)).collect();
+        let all: Vec<_> = (1..=room as u64).map(Node).collect();
+        let url = |node: &Node| format!("http://{}", addresses.called_by_clients(*node));
+        let endpoints = Endpoints::new(all.iter().map(url).collect(), settings.nodes);
         let cluster_id = uuid::Uuid::new_v4().to_string();
         let network = match &settings.network {
             Between::Nothing => None,
-            Between::Proxies => Some(proxies(&addresses, &nodes().collect::<Vec<_>>())?),
-            Between::Lab(lab) => Some(Network::in_lab(&nodes().collect::<Vec<_>>(), lab.clone())?),
+            Between::Proxies => Some(proxies(&addresses, &all)?),
+            Between::Lab(lab) => Some(Network::in_lab(&all, lab.clone())?),
         };
         let named = |node: Node| format!("node{node}");
         let loop_disks = match settings.power {
@@ -100,6 +109,7 @@ impl Cluster {
             true => nodes().map(|node| Clock::new(&dir, &named(node))).collect::<Result<_>>()?,
             false => Vec::new(),
         };
+        let members = nodes().collect();
         let mut cluster = Self {
             dir,
             cluster_id,
@@ -107,6 +117,8 @@ impl Cluster {
             binary,
             addresses,
             processes,
+            members,
+            endpoints,
             network,
             faulty_disks: Vec::new(),
             loop_disks,
@@ -137,12 +149,6 @@ impl Cluster {
         }
         cluster.wait_leader().await?;
         Ok(cluster)
-    }
-
-    /// All nodes.
-    #[must_use]
-    pub fn nodes(&self) -> Vec<Node> {
-        (1..=self.settings.nodes as u64).map(Node).collect()
     }
 
     /// The nodes whose process runs.
@@ -191,13 +197,6 @@ impl Cluster {
     #[must_use]
     pub fn client_url(&self, node: Node) -> String {
         format!("http://{}", self.addresses.client(node))
-    }
-
-    /// All addresses that clients know.
-    #[must_use]
-    pub fn client_urls(&self) -> Vec<String> {
-        let address = |node| self.addresses.called_by_clients(node);
-        self.nodes().into_iter().map(|node| format!("http://{}", address(node))).collect()
     }
 
     /// The network between the nodes.
@@ -340,10 +339,9 @@ impl Cluster {
     /// Kills what runs and removes the nodes' data; logs and history stay.
     pub fn remove_data(&mut self) {
         self.processes.iter_mut().for_each(Process::end);
-        let images = self.nodes().into_iter().map(|node| self.dir.join(format!("node{node}.img")));
-        let images: Vec<_> = images.collect();
-        let data = self.nodes().into_iter().map(|node| self.dir.join(format!("node{node}")));
-        let data: Vec<_> = data.collect();
+        let all = || (1..=self.processes.len() as u64).map(Node);
+        let images: Vec<_> = all().map(|node| self.dir.join(format!("node{node}.img"))).collect();
+        let data: Vec<_> = all().map(|node| self.dir.join(format!("node{node}"))).collect();
         self.loop_disks.clear();
         // What cannot be removed is in nobody's way.
         images.iter().for_each(|image| drop(std::fs::remove_file(image)));

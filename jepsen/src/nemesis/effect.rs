@@ -66,6 +66,8 @@ impl Ongoing {
             Fault::Transfer => (self.before, "hand-overs"),
             Fault::RollingRestart => (self.before, "restarts"),
             Fault::Snapshot => (self.before, "snapshots"),
+            // Known only when it has ended.
+            Fault::Member { .. } => (0, "changes of members"),
             fault => {
                 let what = match fault {
                     Fault::Partition { .. } => "calls held or reset",

@@ -6,7 +6,10 @@ use std::fmt;
 use quorate_jepsen_core::ids::Node;
 use serde::{Deserialize, Serialize};
 
-use super::shape::Shape;
+use super::{
+    members::{Change, Meanwhile},
+    shape::Shape,
+};
 use crate::network::Gate;
 
 /// Whom a fault hits. Who leads is known only when it happens.
@@ -164,6 +167,15 @@ pub enum Fault {
     },
     /// A snapshot on every node, after which the log is purged.
     Snapshot,
+    /// The members change.
+    Member {
+        /// How.
+        change: Change,
+        /// What else happens at that moment.
+        meanwhile: Meanwhile,
+        /// So long after votes began to change.
+        after_ms: u64,
+    },
 }
 
 impl Fault {
@@ -175,6 +187,12 @@ impl Fault {
             Self::Pause { delay_ms, .. } => *delay_ms > 0,
             _ => false,
         }
+    }
+
+    /// Whether a node joins under a new id.
+    #[must_use]
+    pub fn takes_newcomer(&self) -> bool {
+        matches!(self, Self::Member { change, .. } if change.takes_newcomer())
     }
 
     /// The name of its kind, as given to `--nemesis`.
@@ -203,6 +221,7 @@ impl Fault {
             Self::BitFlip { .. } => Kind::BitFlip,
             Self::SyncError { .. } => Kind::SyncError,
             Self::Snapshot => Kind::Snapshot,
+            Self::Member { .. } => Kind::Member,
         }
     }
 }
@@ -261,6 +280,7 @@ kinds! {
     BitFlip = "bit-flip": "A bit of a killed node's log is flipped; it must not start.",
     SyncError = "sync-error": "Syncs of a node fail; it must stop.",
     Snapshot = "snapshot": "Every node builds a snapshot.",
+    Member = "member": "The members change: one more, one less, the leader out, a dead one replaced; others are hurt meanwhile.",
     FallBehind = "fall-behind": "A follower is away until the log is purged, and needs a snapshot.",
     ClockJump = "clock-jump": "The wall clock of a node is put forward or back by up to an hour (libfaketime).",
     FastClock = "fast-clock": "All clocks of a node run fast (libfaketime).",

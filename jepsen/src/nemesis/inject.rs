@@ -9,6 +9,8 @@ use super::{
     effect::Effect,
     fault::{Fault, Target},
     links,
+    members::{Change, Changing, Meanwhile, Step},
+    shape::Shape,
 };
 use crate::{
     cluster::{Cluster, FrozenThreads},
@@ -32,6 +34,9 @@ pub struct Ongoing {
     pub apart: Vec<Node>,
     pub(super) frozen: Vec<FrozenThreads>,
     damaged: Vec<disk::Found>,
+    pub(super) changing: Option<Changing>,
+    /// Stopped while the members change.
+    stopped: Vec<Node>,
     /// Where the log of a node ended that was sent to fall behind.
     pub(super) log_end: u64,
 }
@@ -62,6 +67,10 @@ impl Ongoing {
             | Fault::DiskFull { target }
             | Fault::BitFlip { target }
             | Fault::SyncError { target } => target.resolve(&nodes, leader),
+            Fault::Member { change: Change::Remove(target) | Change::Replace(target), .. } => {
+                target.resolve(&nodes, leader)
+            }
+            Fault::Member { change: Change::Add, .. } => Vec::new(),
             Fault::FallBehind { follower } => Target::Follower(*follower).resolve(&nodes, leader),
             Fault::Partition { .. } | Fault::Transfer => vec![leader],
             _ => Target::All.resolve(&nodes, leader),
@@ -80,6 +89,8 @@ impl Ongoing {
             },
             frozen: Vec::new(),
             damaged: Vec::new(),
+            changing: None,
+            stopped: Vec::new(),
             log_end: 0,
             fault,
         };
@@ -180,7 +191,60 @@ impl Ongoing {
                     cluster.start_node(node)?;
                 }
             }
+            Fault::Member { change, meanwhile, after_ms } => {
+                let (change, meanwhile, after_ms) = (*change, *meanwhile, *after_ms);
+                let goes = self.hit.first().copied();
+                let mut changing = Changing::begin(cluster, change, goes).await?;
+                let comes = changing.comes;
+                self.hit.extend(comes);
+                let killed_early = meanwhile == Meanwhile::KillNewcomer;
+                let step = if killed_early { Step::Learner } else { Step::Votes };
+                changing.reached(step).await?;
+                self.changing = Some(changing);
+                tokio::time::sleep(Duration::from_millis(after_ms)).await;
+                self.meanwhile(cluster, meanwhile, comes).await?;
+            }
             Fault::RollingRestart | Fault::Transfer | Fault::Snapshot => {}
+        }
+        Ok(())
+    }
+
+    /// Hurts somebody while the members change.
+    async fn meanwhile(
+        &mut self,
+        cluster: &mut Cluster,
+        meanwhile: Meanwhile,
+        comes: Option<Node>,
+    ) -> Result<()> {
+        let victim = match meanwhile {
+            Meanwhile::Nothing => return Ok(()),
+            Meanwhile::KillNewcomer => comes.context("nobody comes who could be killed")?,
+            // Whoever leads at this moment: who goes has handed over before.
+            _ => {
+                self.hit_leader = true;
+                cluster.wait_leader().await?.node
+            }
+        };
+        match meanwhile {
+            Meanwhile::Nothing => {}
+            Meanwhile::KillLeader | Meanwhile::KillNewcomer => {
+                cluster.kill(&[victim]).await?;
+                self.down.push(victim);
+            }
+            Meanwhile::PauseLeader => {
+                cluster.signal(victim, libc::SIGSTOP)?;
+                self.stopped.push(victim);
+            }
+            Meanwhile::LeaderAlone => {
+                let all: Vec<_> = cluster.nodes().into_iter().chain(comes).collect();
+                let cut = Shape::LeaderAlone.cut(&all, victim);
+                self.links = cut.into_iter().map(|(from, to)| (Caller::Node(from), to)).collect();
+                self.apart = Shape::LeaderAlone.apart(&all, victim);
+                self.set_links(cluster, &Condition { calls: Gate::Hold, ..Condition::default() })?;
+            }
+        }
+        if !self.hit.contains(&victim) {
+            self.hit.push(victim);
         }
         Ok(())
     }
@@ -248,6 +312,10 @@ impl Ongoing {
     /// # Errors
     /// It cannot be healed, or a node did not do what the fault demands of it.
     pub async fn end(mut self, cluster: &mut Cluster) -> Result<Effect> {
+        // It can end only when others are well again, and only then it is known what came of it.
+        if let Some(changing) = self.changing.take() {
+            return self.end_change(cluster, changing).await;
+        }
         let effect = self.effect(cluster).await?;
         match &self.fault {
             Fault::Partition { .. }
@@ -290,6 +358,21 @@ impl Ongoing {
             cluster.start_node(node)?;
         }
         Ok(effect)
+    }
+
+    async fn end_change(mut self, cluster: &mut Cluster, changing: Changing) -> Result<Effect> {
+        for node in std::mem::take(&mut self.stopped) {
+            ensure!(cluster.is_stopped(node)?, "n{node} was to be stopped");
+            cluster.signal(node, libc::SIGCONT)?;
+        }
+        if !self.links.is_empty() {
+            cluster.network()?.heal()?;
+        }
+        for node in std::mem::take(&mut self.down) {
+            cluster.start_node(node)?;
+        }
+        let what = changing.end(cluster).await?;
+        Ok(Effect { count: 1, what })
     }
 
     fn set_links(&self, cluster: &Cluster, condition: &Condition) -> Result<()> {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     fault::{Fault, Kind, Target},
+    members::{Change, Meanwhile},
     shape::Shape,
 };
 use crate::network::Gate;
@@ -52,7 +53,8 @@ impl Schedule {
         if plan.kinds.is_empty() {
             return Self { windows };
         }
-        let mut round = Vec::new();
+        let mut round: Vec<Kind> = Vec::new();
+        let mut newcomers = 0;
         let mut done = vec![0_usize; Kind::ALL.len()];
         let first_variant = seed.below(1 << 16) as usize;
         let mut at_ms = QUIET_MS;
@@ -63,20 +65,34 @@ impl Schedule {
                 break;
             }
             if round.is_empty() {
-                round = plan.kinds.clone();
+                round.clone_from(&plan.kinds);
+                // Ids are never used again, and a cluster is laid out for so many.
+                round.retain(|kind| *kind != Kind::Member || newcomers < NEWCOMERS);
                 seed.shuffle(&mut round);
             }
-            let kind = round.pop().expect("it was filled");
+            let Some(kind) = round.pop() else { break };
             // Kinds side by side begin with different variants: if one hits the leader first, the
             // next one hits a follower.
             let beside = plan.kinds.iter().position(|other| *other == kind).unwrap_or_default();
             let turn = &mut done[kind as usize];
-            let fault = fault(kind, *turn + beside + first_variant, &mut seed);
+            let variant = match kind {
+                // Changes go in pairs, which must not be begun in the middle.
+                Kind::Member => *turn + 2 * first_variant,
+                _ => *turn + beside + first_variant,
+            };
+            let fault = fault(kind, variant, &mut seed);
+            newcomers += usize::from(fault.takes_newcomer());
             *turn += 1;
             windows.push(Window { at_ms, for_ms, fault });
             at_ms += for_ms + plan.interval_ms / 4 + seed.below(plan.interval_ms / 2 + 1);
         }
         Self { windows }
+    }
+
+    /// How many nodes join.
+    #[must_use]
+    pub fn newcomers(&self) -> usize {
+        self.windows.iter().filter(|window| window.fault.takes_newcomer()).count()
     }
 
     /// The kinds in it.
@@ -87,6 +103,42 @@ impl Schedule {
         kinds.dedup();
         kinds
     }
+}
+
+/// As many nodes as drawn schedules let join.
+pub const NEWCOMERS: usize = 12;
+
+/// Changes of members, one after the other: a cluster that grows shrinks again. From wherever it
+/// begins, none removes a node from a cluster that has lost one.
+const CHANGES: [[Change; 2]; 3] = [
+    [Change::Add, Change::Remove(Target::Leader)],
+    [Change::Replace(Target::Follower(0)), Change::Replace(Target::Leader)],
+    [Change::Add, Change::Remove(Target::Follower(0))],
+];
+
+/// The `turn`-th change of members; twice as many turns as there are pairs go around once.
+fn member(turn: usize, seed: &mut Seed) -> Fault {
+    let change = CHANGES[turn / 2 % CHANGES.len()][turn % 2];
+    let mut all = vec![
+        Meanwhile::Nothing,
+        Meanwhile::KillLeader,
+        Meanwhile::PauseLeader,
+        Meanwhile::LeaderAlone,
+    ];
+    if change.takes_newcomer() {
+        all.push(Meanwhile::KillNewcomer);
+    }
+    let change = match change {
+        Change::Remove(Target::Follower(_)) => Change::Remove(Target::Follower(follower(seed))),
+        Change::Replace(Target::Follower(_)) => Change::Replace(Target::Follower(follower(seed))),
+        other => other,
+    };
+    let (meanwhile, after_ms) = (*seed.pick(&all), *seed.pick(&[0, 1, 3, 10, 30]));
+    Fault::Member { change, meanwhile, after_ms }
+}
+
+fn follower(seed: &mut Seed) -> usize {
+    seed.below(16) as usize
 }
 
 /// The `turn`-th variant of a kind. Leader and follower take turns, because a run that hit only
@@ -143,6 +195,7 @@ fn fault(kind: Kind, turn: usize, seed: &mut Seed) -> Fault {
         Kind::BitFlip => Fault::BitFlip { target: one },
         Kind::SyncError => Fault::SyncError { target: one },
         Kind::Snapshot => Fault::Snapshot,
+        Kind::Member => member(turn, seed),
     }
 }
 
@@ -174,6 +227,27 @@ mod tests {
                 free_from = window.at_ms + window.for_ms;
             }
             assert!(free_from + QUIET_MS <= 120_000);
+        }
+    }
+
+    #[test]
+    fn a_cluster_that_changes_never_has_fewer_nodes_than_at_first() {
+        for number in 0..50 {
+            let plan =
+                Plan { kinds: vec![Kind::Member], time_limit_ms: 300_000, interval_ms: 4_000 };
+            let schedule = Schedule::draw(&Seed::new(number), &plan);
+            assert_eq!(schedule.newcomers(), NEWCOMERS, "seed {number}: its time would be enough");
+            let mut more = 0;
+            for window in &schedule.windows {
+                let Fault::Member { change, meanwhile, .. } = &window.fault else { panic!() };
+                match change {
+                    Change::Add => more += 1,
+                    Change::Remove(_) => more -= 1,
+                    Change::Replace(_) => {}
+                }
+                assert!((0..=1).contains(&more), "seed {number}: {schedule:?}");
+                assert!(*meanwhile != Meanwhile::KillNewcomer || change.takes_newcomer());
+            }
         }
     }
 

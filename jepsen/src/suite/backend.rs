@@ -5,22 +5,50 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 
 use super::options::{Backend, Options};
-use crate::network::Lab;
+use crate::{
+    nemesis::{
+        fault::Kind,
+        schedule::{NEWCOMERS, Schedule},
+    },
+    network::Lab,
+};
 
-/// The most nodes a run has.
+/// The most nodes a run begins with.
 const HOSTS: u8 = 6;
 
-/// Decides, makes the hosts (with links that can be slow, if wanted), and moves the program to the
+/// What the hosts of a program's runs must be able to do.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Needs {
+    /// Links can be slow.
+    pub slow_links: bool,
+    /// So many nodes join a run, at most.
+    pub newcomers: usize,
+}
+
+impl Needs {
+    /// Of runs that do this, or what is drawn from these kinds.
+    #[must_use]
+    pub fn of(schedule: &Schedule, kinds: &[Kind]) -> Self {
+        let drawn = if kinds.contains(&Kind::Member) { NEWCOMERS } else { 0 };
+        Self {
+            slow_links: schedule.windows.iter().any(|window| window.fault.slows_links())
+                || kinds.iter().any(|kind| [Kind::Delay, Kind::SlowLink].contains(kind)),
+            newcomers: schedule.newcomers().max(drawn),
+        }
+    }
+}
+
+/// Decides, makes the hosts (with all that is needed of them), and moves the program to the
 /// runner's. Call it while the program has one thread: those that it starts afterwards are where it
 /// is.
 ///
 /// # Errors
 /// Hosts are asked for and cannot be had.
-pub fn settle(options: &mut Options, slow_links: bool) -> Result<()> {
+pub fn settle(options: &mut Options, needs: Needs) -> Result<()> {
     let lab = match options.backend {
         Some(Backend::Process) => None,
-        Some(Backend::Netns) => Some(lab(slow_links).context("--backend netns")?),
-        None => match lab(slow_links) {
+        Some(Backend::Netns) => Some(lab(needs).context("--backend netns")?),
+        None => match lab(needs) {
             Ok(lab) => Some(lab),
             Err(why) => {
                 println!(
@@ -54,9 +82,9 @@ pub fn own_mounts() -> Result<()> {
     Ok(())
 }
 
-fn lab(slow_links: bool) -> Result<Lab> {
-    let lab = Lab::build(HOSTS)?;
-    if slow_links {
+fn lab(needs: Needs) -> Result<Lab> {
+    let lab = Lab::build(HOSTS + u8::try_from(needs.newcomers)?)?;
+    if needs.slow_links {
         lab.open_slow_lane()?;
     }
     lab.enter()?;

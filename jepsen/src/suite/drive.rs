@@ -7,7 +7,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use quorate_jepsen_core::{edn, history::History, ids::Moment, seed::Seed};
+use quorate_jepsen_core::{
+    edn,
+    history::History,
+    ids::{Moment, Node},
+    seed::Seed,
+};
 use tokio::sync::watch;
 
 use super::{
@@ -20,6 +25,7 @@ use super::{
 };
 use crate::{
     cluster::{Between, Cluster, Settings, Unhealthy},
+    endpoints::Endpoints,
     nemesis::{
         fault::Kind,
         inject::Ongoing,
@@ -176,6 +182,7 @@ fn settings(options: &Options, schedule: &Schedule) -> Result<Settings> {
     };
     Ok(Settings {
         nodes: options.nodes as usize,
+        newcomers: schedule.newcomers(),
         network: match &options.lab {
             Some(lab) => Between::Lab(lab.clone()),
             None => Between::Proxies,
@@ -224,12 +231,14 @@ async fn drive(
     let longest = pauses.map(|window| Duration::from_millis(window.for_ms)).max();
     mix.patience = longest.filter(|pause| *pause > mix.deadline).map(|pause| pause + mix.deadline);
     let seed = Seed::new(seed);
-    let load = workload::Workload::start(&cluster.client_urls(), recorder, &seed, &mix).await?;
+    let load = workload::Workload::start(cluster.endpoints(), recorder, &seed, &mix).await?;
     let from = recorder.moment();
     let (stop, stopped) = watch::channel(false);
-    let apis = cluster.nodes().into_iter().map(|node| cluster.api(node));
-    let apis = apis.collect::<Result<Vec<_>>>()?;
-    let sampler = tokio::spawn(sample(apis, recorder.clone(), timeline.clone(), stopped));
+    let endpoints = cluster.endpoints().clone();
+    let all = (1..=endpoints.urls().len() as u64).map(|node| cluster.api(Node(node)));
+    let apis = all.collect::<Result<Vec<_>>>()?;
+    let sampling = sample(apis, endpoints, recorder.clone(), timeline.clone(), stopped);
+    let sampler = tokio::spawn(sampling);
 
     let done = faults(cluster, recorder, timeline, options, schedule).await;
     // Whatever went wrong, clients and sampler end and the history is complete as far as it goes.
@@ -314,13 +323,15 @@ fn fault_text(window: &Window) -> Result<String> {
 
 async fn sample(
     apis: Vec<NodeApi>,
+    endpoints: Endpoints,
     recorder: Recorder,
     timeline: Timeline,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<()> {
     loop {
         let at = recorder.moment();
-        let asked = apis.iter().cloned().map(|mut api| async move {
+        let there = apis.iter().filter(|api| endpoints.has(api.node())).cloned();
+        let asked = there.map(|mut api| async move {
             let status = tokio::time::timeout(SAMPLE_EVERY, api.status()).await.ok()?.ok()?;
             let group = status.groups.first()?;
             Some(NodeSample {
