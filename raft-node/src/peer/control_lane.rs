@@ -18,13 +18,14 @@ use quorate_proto::raft::v1::{
 
 use super::{
     endpoint::{Shared, error, speaks_for_itself},
-    handler::PeerHandler,
+    handler::{HandlerError, PeerHandler, ReadIndex, ReadRefusal},
+    probe,
     wire::{
         append_request, append_result_frame, transfer_reply_frame, transfer_request,
         vote_reply_frame, vote_request,
     },
 };
-use crate::raft::types::NodeId;
+use crate::{raft::types::NodeId, runtime};
 
 pub(super) struct ControlLane {
     shared: Arc<Shared>,
@@ -119,27 +120,64 @@ async fn answer_heartbeat(
 
 /// Asks every group at once: each answer costs a round of the group's leader to its quorum.
 async fn answer_probe(shared: &Shared, probe: pb::ReadProbe) -> pb::ReadProbeReply {
+    let me = shared.me.node_id;
     let groups = probe.groups.iter().map(|&group| async move {
-        let refused = |refused: String, leader| pb::GroupReadIndex {
-            group,
-            refused,
-            leader,
-            ..Default::default()
-        };
-        let Some(handler) = shared.host.group(group) else {
-            return refused(format!("group {group} is not running here"), 0);
-        };
-        match handler.read_index().await {
-            Ok(Ok(confirmed)) => pb::GroupReadIndex {
-                group,
-                term: confirmed.term,
-                read_index: confirmed.read_index,
-                refused: String::new(),
-                leader: shared.me.node_id,
-            },
-            Ok(Err(refusal)) => refused(refusal.message, refusal.leader.unwrap_or(0)),
-            Err(e) => refused(e.to_string(), 0),
+        match shared.host.group(group) {
+            Some(handler) => group_read_index(group, me, handler.read_index()).await,
+            None => refused(group, format!("group {group} is not running here"), None),
         }
     });
     pb::ReadProbeReply { nonce: probe.nonce, groups: join_all(groups).await }
+}
+
+/// One group's part of the answer. A group without a quorum is answered for in time as well: the
+/// others' proofs wait for it.
+async fn group_read_index(
+    group: u32,
+    me: NodeId,
+    round: impl Future<Output = Result<Result<ReadIndex, ReadRefusal>, HandlerError>>,
+) -> pb::GroupReadIndex {
+    match runtime::timeout(probe::ROUND_WITHIN, round).await {
+        Ok(Ok(Ok(confirmed))) => pb::GroupReadIndex {
+            group,
+            term: confirmed.term,
+            read_index: confirmed.read_index,
+            refused: String::new(),
+            leader: me,
+        },
+        Ok(Ok(Err(refusal))) => refused(group, refusal.message, refusal.leader),
+        Ok(Err(e)) => refused(group, e.to_string(), None),
+        Err(_) => refused(
+            group,
+            format!("no quorum confirmed the leadership within {:?}", probe::ROUND_WITHIN),
+            None,
+        ),
+    }
+}
+
+fn refused(group: u32, why: String, leader: Option<NodeId>) -> pb::GroupReadIndex {
+    let leader = leader.unwrap_or_default();
+    pb::GroupReadIndex { group, refused: why, leader, ..Default::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_group_without_a_quorum_holds_up_the_others_for_less_than_a_probe_lasts() {
+        let begun = runtime::now();
+        let confirmed = ReadIndex { term: 3, read_index: 8 };
+        let (slow, well) = futures::join!(
+            group_read_index(0, 2, pending()),
+            group_read_index(1, 2, ready(Ok(Ok(confirmed)))),
+        );
+        assert!(begun.elapsed() < probe::TIMEOUT, "{:?}", begun.elapsed());
+        assert_eq!((well.group, well.term, well.read_index, well.leader), (1, 3, 8, 2));
+        assert_eq!(well.refused, "");
+        assert_eq!((slow.group, slow.read_index, slow.leader), (0, 0, 0));
+        assert_eq!(slow.refused, "no quorum confirmed the leadership within 500ms");
+    }
 }

@@ -11,6 +11,13 @@ use super::{
     wire::WireError,
 };
 
+/// How long a probe is waited for.
+pub const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long the called side waits for a group's quorum, so that its answer about the other groups
+/// still arrives in time.
+pub(super) const ROUND_WITHIN: Duration = Duration::from_millis(500);
+
 /// What a peer says about one group.
 pub type ProbeAnswer = (u32, Result<ReadIndex, ReadRefusal>);
 

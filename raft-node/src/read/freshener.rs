@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     clock::{BootInstant, Clock},
-    peer::{client::PeerClient, transport::PeerAddress},
+    peer::{client::PeerClient, probe, transport::PeerAddress},
     raft::{group::Group, types::NodeId},
     runtime,
 };
@@ -45,9 +45,6 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// After a probe that failed: a group without a leader must not be asked in a tight loop.
 const RETRY: Duration = Duration::from_millis(20);
-
-/// A probe without an answer for this long has failed.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 struct Slot {
     group: Group,
@@ -512,7 +509,7 @@ async fn ask_peer(
     };
     let to = PeerAddress { node_id: id, address };
     let nonce = shared.nonce.fetch_add(1, Ordering::Relaxed);
-    match shared.client.probe(&to, nonce, groups.to_vec(), PROBE_TIMEOUT).await {
+    match shared.client.probe(&to, nonce, groups.to_vec(), probe::TIMEOUT).await {
         Ok(answers) => {
             let mut answers: BTreeMap<u32, _> = answers.into_iter().collect();
             groups
