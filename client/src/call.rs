@@ -19,6 +19,10 @@ use crate::{
 /// than an election; short enough that a silent node costs a pause, not the call.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How long the first replica may take to catch up with what is asked of it; each further one has
+/// twice as long. Much longer than replicas are behind each other when all is well.
+const CATCH_UP: Duration = FAIR_WAIT;
+
 /// A replica that is silent for less is not to blame: the caller was in a hurry.
 const FAIR_WAIT: Duration = Duration::from_millis(500);
 
@@ -87,7 +91,9 @@ impl Client {
         for number in 0.. {
             let left = deadline.saturating_duration_since(runtime::now());
             let patience = match safety {
-                Safety::Repeatable if self.pinned().is_none() => left.min(ATTEMPT_TIMEOUT),
+                Safety::Repeatable if self.pinned().is_none() => {
+                    left.min(self.patience(&call, number))
+                }
                 _ => left,
             };
             let (asked_of, result) = self.hedged(&call, &attempt, &endpoint, patience).await;
@@ -118,6 +124,19 @@ impl Client {
             }
         }
         unreachable!("the loop ends by returning")
+    }
+
+    /// How long attempt `number` of a repeatable call may take.
+    fn patience(&self, call: &Call<'_>, number: u32) -> Duration {
+        let elsewhere = |asked: &Consistency| {
+            asked.has_positions() && self.route_of(call.log, asked) != Route::Leader
+        };
+        match call.asked {
+            Some(asked) if elsewhere(asked) => {
+                ATTEMPT_TIMEOUT.min(CATCH_UP.saturating_mul(1 << number.min(8)))
+            }
+            _ => ATTEMPT_TIMEOUT,
+        }
     }
 
     /// One attempt; or two, at different replicas, when the first one takes long and hedging is on.

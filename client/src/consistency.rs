@@ -135,6 +135,11 @@ impl Consistency {
         self.level
     }
 
+    /// Whether there is something that the answer must reflect.
+    pub(crate) fn has_positions(&self) -> bool {
+        !self.at_least.is_empty()
+    }
+
     pub(crate) fn fails_when_unmet(&self) -> bool {
         self.on_unmet == OnUnmet::Fail
     }

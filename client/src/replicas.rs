@@ -88,9 +88,11 @@ impl Why {
     }
 }
 
-/// The age that a read can bear; `None`: any.
+/// The age that a read can bear; `None`: any. What must reflect a position is for replicas that
+/// keep up, whatever the age of the position: whoever lacked one lacks the next one, too.
 pub(crate) fn bound(consistency: &Consistency) -> Option<Duration> {
     match consistency.level() {
+        _ if consistency.has_positions() => Some(Duration::ZERO),
         // What the log says is not known here.
         Level::Linearizable | Level::OfLog => Some(Duration::ZERO),
         Level::Bounded(bound) => Some(bound),

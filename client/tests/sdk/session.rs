@@ -49,6 +49,27 @@ async fn own_writes_are_read_from_any_replica() {
     }
 }
 
+/// Whoever lacks what the session has seen costs it a moment, once; then it is left out until a
+/// probe finds that it has caught up.
+#[tokio::test(start_paused = true)]
+async fn replicas_that_lag_cost_a_session_little() {
+    let replicas = Replicas::new();
+    let session = replicas.client().session();
+    replicas.freeze(1);
+    replicas.freeze(2);
+    append(&session, "l").await;
+    let began = tokio::time::Instant::now();
+    for _ in 0..50 {
+        assert_eq!(look(&session, "l").await.0, 0);
+    }
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(2), "{took:?} for two replicas that lag");
+    let asked = replicas.reads();
+    // The read that found it out, and probes since then.
+    assert!(asked[1] <= 3 && asked[2] <= 3, "{asked:?}");
+    assert!(asked[1] + asked[2] > 0, "nobody took a replica that lags");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_read_waits_for_a_replica_that_is_about_to_catch_up() {
     let replicas = Replicas::new();
