@@ -32,6 +32,12 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Requests of one connection that were reset before this node saw them, beyond which the connection
+/// is closed. A pause of this node makes such resets of all that callers gave up meanwhile; h2's own
+/// limit of 20 takes that for an attack (CVE-2023-44487) and ends their streams as well. Each costs
+/// some hundred bytes until it is seen.
+const GIVEN_UP_STREAMS: usize = 4096;
+
 /// Largest response: a message of `Read` is about 1 MiB, or one batch.
 const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 
@@ -156,6 +162,7 @@ fn client_router(parts: &Parts) -> Result<tonic::transport::server::Router, Fata
         .max_concurrent_streams(config.limits.streams_per_connection)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .http2_max_pending_accept_reset_streams(Some(GIVEN_UP_STREAMS))
         .add_service(logs)
         .add_service(admin)
         .add_service(reflection))

@@ -13,11 +13,11 @@ use quorate_raft_node::runtime;
 use tonic::{Status, Streaming};
 
 use super::{
-    Logs, append,
+    Logs, all, append,
     cluster::{Cluster, detail},
     create,
     levels::{consistency, describe},
-    part, visible,
+    part, read, visible,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -224,4 +224,29 @@ async fn a_tail_goes_on_over_an_installed_snapshot() {
     append(logs, "a", &["4"]).await;
     assert_eq!(values(&mut stream, 1).await, ["4"]);
     cluster.kill(away);
+}
+
+/// Callers that gave up while a node was paused have reset their requests before it saw them. That
+/// is no attack: what else the connection carries goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tail_goes_on_beside_calls_that_were_given_up() {
+    let cluster = Cluster::start(1, "").await;
+    let logs = &mut cluster.logs(cluster.leader().await);
+    create(logs, "a").await;
+    let first = append(logs, "a", &["0"]).await;
+    let mut tail = tail(logs, "a", 0, &first).await;
+    assert_eq!(values(&mut tail, 1).await, ["0"]);
+    cluster.pause(0);
+    let given_up = (0..300).map(|_| {
+        let mut same_connection = logs.clone();
+        async move {
+            let call = read(&mut same_connection, all("a", Level::Eventual));
+            runtime::timeout(Duration::from_millis(300), call).await.is_err()
+        }
+    });
+    let given_up = futures::future::join_all(given_up).await;
+    assert!(given_up.into_iter().all(|given_up| given_up), "a paused node has answered");
+    cluster.resume(0);
+    append(logs, "a", &["1"]).await;
+    assert_eq!(values(&mut tail, 1).await, ["1"]);
 }
