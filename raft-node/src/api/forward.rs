@@ -83,13 +83,14 @@ fn begin(
     let Some(leader) = leader.filter(|l| !l.client_address.is_empty()) else {
         return Err(why.clone());
     };
-    let ticket = context.forwarder.limits.begin(reader.freshener().now()).map_err(|no| {
-        context.metrics.forwarded(match no {
-            NotForwarded::Budget => "budget",
-            NotForwarded::Open => "open",
-        });
-        offering(context, group, why.clone()).not_forwarded(no)
-    })?;
+    let ticket =
+        context.forwarder.limits.begin(leader.id, reader.freshener().now()).map_err(|no| {
+            context.metrics.forwarded(match no {
+                NotForwarded::Budget => "budget",
+                NotForwarded::Open => "open",
+            });
+            offering(context, group, why.clone()).not_forwarded(no)
+        })?;
     Ok((ticket, context.forwarder.client(&leader.client_address)?))
 }
 

@@ -135,7 +135,7 @@ table! {
     ReadForwardLimit: Gauge "quorate_read_forward_limit" None []
         "Bound on them; further ones are refused";
     ReadForwardOpen: Gauge "quorate_read_forward_breaker_open" None []
-        "1 while none is forwarded because the last ones failed";
+        "1 while none is forwarded to some leader because the last ones failed";
     ReadRounds: Histogram "quorate_read_index_round_readers" None ["group"]
         "Linearizable reads and probes that shared one round of this leader's quorum; _count is the number of rounds";
     ReadAge: Gauge "quorate_read_age" Seconds ["group"]
