@@ -27,7 +27,7 @@ const DETAIL_TYPE: &str = "type.googleapis.com/quorate.v1.ErrorDetail";
 const NO_LEADER_RETRY_MS: u64 = 50;
 
 /// Wait before coming back to an overloaded node.
-const OVERLOAD_RETRY_MS: u64 = 20;
+pub(super) const OVERLOAD_RETRY_MS: u64 = 20;
 
 /// A failure as the caller will see it.
 #[derive(Clone, Debug)]

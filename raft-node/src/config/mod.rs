@@ -186,6 +186,8 @@ impl Default for State {
 pub struct Limits {
     /// Appends admitted and not yet answered, MiB.
     pub inflight_mb: u64,
+    /// Appends of one call each that are being served.
+    pub inflight_appends: u32,
     /// Largest request, MiB.
     pub max_request_mb: u64,
     /// Requests and streams on one client connection.
@@ -194,7 +196,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { inflight_mb: 64, max_request_mb: 8, streams_per_connection: 1000 }
+        // Appends: several times as many as keep a node at its peak, and below a second of them.
+        Self {
+            inflight_mb: 64,
+            inflight_appends: 2048,
+            max_request_mb: 8,
+            streams_per_connection: 1000,
+        }
     }
 }
 

@@ -102,6 +102,11 @@ pub const KEYS: &[Key] = &[
         "replicas are compared this often; 0: never",
     ),
     optional("limits.inflight_mb", number(5, 65_536, "MiB"), "appends admitted, not yet answered"),
+    optional(
+        "limits.inflight_appends",
+        number(1, 1_000_000, ""),
+        "appends of one call each that are being served",
+    ),
     // The largest batch (4 MiB) and its frame have to fit.
     optional("limits.max_request_mb", number(5, 64, "MiB"), "largest request"),
     optional(

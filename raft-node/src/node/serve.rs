@@ -13,6 +13,7 @@ use super::{Fatal, parts::Parts, vitals::Vitals};
 use crate::{
     api::{
         admin::{Admin, NodeFacts},
+        crowd::Crowd,
         service::Logs,
     },
     observe::{exit::ExitCode, http},
@@ -139,6 +140,8 @@ fn client_router(parts: &Parts) -> Result<tonic::transport::server::Router, Fata
     let logs = LogServiceServer::new(Logs { context: parts.context.clone() })
         .max_decoding_message_size(max_request)
         .max_encoding_message_size(MAX_RESPONSE_BYTES);
+    let appends = config.limits.inflight_appends as usize;
+    let logs = Crowd::new(logs, appends, parts.metrics.clone());
     let admin = AdminServiceServer::new(Admin {
         context: parts.context.clone(),
         log_store: parts.log_store.clone(),

@@ -2,6 +2,7 @@
 
 mod answers;
 mod cluster;
+mod crowd;
 mod different;
 mod exactly_once;
 mod forwarding;
