@@ -5,8 +5,8 @@
 //! (how it ends), [`sdk`] (the SDK's errors as sentences). `args`, `input` and `output` know nothing of the network.
 //!
 //! Not here: anything a server does, and any knowledge of leaders and retries, which is the SDK's.
-//! The exceptions are `commands::bench`, which also measures calls below the SDK and another
-//! system (etcd) with the same load generator, and for that speaks gRPC itself.
+//! The exceptions are `commands::bench`, which also measures calls below the SDK and other
+//! systems with the same load generator, and starts nodes to look into them and to end them.
 
 pub mod args;
 pub mod commands;

@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand, ValueEnum, value_parser};
 
-use super::read::{Consistency, parse_consistency};
+use super::{
+    here::{CostArgs, FailoverArgs, FanoutArgs, LevelsArgs, OverloadArgs, RestartArgs, SoakArgs},
+    read::{Consistency, parse_consistency},
+};
 use crate::output::units;
 
 /// Measure throughput and latency.
@@ -138,6 +141,45 @@ pub enum BenchCommand {
         cluster/compare.sh finds or fetches the other systems first. Writes compare.json, \
         compare.md and compare.svg.")]
     Compare(CompareArgs),
+    /// Start three nodes here and say what an append costs them: processor time, and bytes written
+    #[command(after_help = "Examples:\n  quorate bench cost\n  \
+        quorate bench cost --size 128 --batch 64 --in-flight 32 --output json\n\n\
+        Appends on streams. Bytes are those that the kernel says each thread gave the disk to \
+        write, so that they can be told apart: the Raft log, flushes, compactions.")]
+    Cost(CostArgs),
+    /// Start three nodes here and let many clients follow one log on the followers
+    #[command(after_help = "Examples:\n  quorate bench fanout\n  \
+        quorate bench fanout --subscribers 500 --rate 0 --rounds 3\n\n\
+        Appends with subscribers and without, in turns.")]
+    Fanout(FanoutArgs),
+    /// Start three nodes here, fill them, and measure how long a node takes to serve again
+    #[command(after_help = "Examples:\n  quorate bench restart --records 1000000\n  \
+        quorate bench restart --set log.retain_mb=128 --max-disk 6GiB\n\n\
+        A node is killed behind an append and started again; it serves when it answers a read \
+        that is at most a second old.")]
+    Restart(RestartArgs),
+    /// Start three nodes here and keep them busy: memory, and elections that nobody needed
+    #[command(after_help = "Examples:\n  quorate bench soak --duration 1m\n  \
+        quorate bench soak --clients 1024 --size 1KiB --keep-records 500000")]
+    Soak(SoakArgs),
+    /// Start three nodes here and say what a read costs at each level, on leader and follower
+    #[command(after_help = "Examples:\n  quorate bench levels\n  \
+        quorate bench levels --rounds 1 --duration 500ms --output json")]
+    Levels(LevelsArgs),
+    /// Start three nodes here, kill the one that leads, and measure how long appends stop
+    #[command(after_help = "Examples:\n  quorate bench failover\n  \
+        quorate bench failover --kills 10 --set raft.heartbeat_ms=20 \
+        --set raft.election_min_ms=60 --set raft.election_max_ms=110\n  \
+        quorate bench failover --system etcd --program /usr/bin/etcd\n\n\
+        Appends at a steady rate; the figure is the gap between two acknowledgements around each \
+        kill -9. The node is started again before the next.")]
+    Failover(FailoverArgs),
+    /// Start three nodes here and offer them more than they can take
+    #[command(after_help = "Examples:\n  quorate bench overload\n  \
+        quorate bench overload --batch 1 --size 128 --duration 30s\n  \
+        quorate bench overload --set limits.inflight_mb=16 --output json\n\n\
+        Looks for the peak first, then sends requests at a multiple of it, without retries.")]
+    Overload(OverloadArgs),
 }
 
 /// What is compared, and how long.
@@ -164,7 +206,7 @@ pub struct CompareArgs {
     /// Load before each measurement
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_warm_up)]
     pub warm_up: Duration,
-    /// Only these of append, batches, read, replicas
+    /// Only these of append, batches, groups, read, replicas, failover, overload
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub only: Vec<String>,
     /// Where the results go

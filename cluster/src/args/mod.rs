@@ -3,6 +3,7 @@
 mod append;
 mod bench;
 mod config;
+mod here;
 mod logs;
 mod member;
 mod operate;
@@ -16,6 +17,10 @@ pub use self::{
     append::AppendArgs,
     bench::{AppendMode, BenchArgs, BenchCommand, CompareArgs, Keys, Load},
     config::{ConfigArgs, ConfigCommand, LocalArgs},
+    here::{
+        CostArgs, Cpus, FailoverArgs, FanoutArgs, Here, Killed, LevelsArgs, OverloadArgs,
+        RestartArgs, SoakArgs,
+    },
     logs::{LogArgs, LogCommand},
     member::{AddArgs, LeadArgs, ListArgs, MemberArgs, MemberCommand, RemoveArgs, ReplaceArgs},
     operate::{FenceArgs, StatusArgs, VerifyArgs},

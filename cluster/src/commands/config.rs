@@ -39,6 +39,11 @@ impl Written {
     pub fn configs(&self) -> impl Iterator<Item = &Path> {
         self.nodes.iter().map(|node| node.config.as_path())
     }
+
+    /// `HOST:PORT` of each node's metrics, in the order of node ids.
+    pub fn http(&self) -> impl Iterator<Item = &str> {
+        self.nodes.iter().map(|node| node.http.as_str())
+    }
 }
 
 /// `quorate config local`: writes the files and says so.

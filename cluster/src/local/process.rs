@@ -1,6 +1,7 @@
 //! One server's process.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io,
     os::unix::process::CommandExt as _,
@@ -48,17 +49,34 @@ impl Process {
     ///
     /// # Errors
     /// The program can't be run, or the file not be written.
-    pub fn start(mut command: Command, log: &Path) -> io::Result<Self> {
+    pub fn start(command: Command, log: &Path) -> io::Result<Self> {
+        Self::start_on(command, log, &[])
+    }
+
+    /// As [`Process::start`], on these processors only; on all that this process has if there are
+    /// none.
+    ///
+    /// # Errors
+    /// As there, or there are no such processors.
+    pub fn start_on(mut command: Command, log: &Path, cpus: &[usize]) -> io::Result<Self> {
         let out = File::options().create(true).append(true).open(log)?;
         let err = out.try_clone()?;
         command.stdin(Stdio::null()).stdout(out).stderr(err);
         // A process group of its own: Ctrl-C is for the one who started it, who then ends it.
         command.process_group(0);
-        // SAFETY: between fork and exec, only async-signal-safe calls: prctl is a system call.
+        let cpus = (!cpus.is_empty()).then(|| cpu_set(cpus));
+        let checked = |result| match result {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        };
+        // SAFETY: between fork and exec, only async-signal-safe calls: both are system calls, and
+        // the set was made before.
         unsafe {
-            command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
-                0 => Ok(()),
-                _ => Err(io::Error::last_os_error()),
+            command.pre_exec(move || {
+                if let Some(set) = &cpus {
+                    checked(libc::sched_setaffinity(0, size_of_val(set), set))?;
+                }
+                checked(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))
             });
         }
         Ok(Self { child: command.spawn()?, log: log.to_owned() })
@@ -141,12 +159,41 @@ impl Process {
         let cpu = cpu(&file("stat")?).ok_or_else(missing)?;
         Ok(Usage { cpu, written_bytes, resident_bytes: resident_kib * 1024 })
     }
+
+    /// Bytes written to disk by its threads that live, by their names. Those of a thread that has
+    /// ended are in [`Usage::written_bytes`] alone.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn written_by_thread(&self) -> io::Result<BTreeMap<String, u64>> {
+        let mut written = BTreeMap::new();
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.id()))? {
+            let path = thread?.path();
+            let read = |name: &str| std::fs::read_to_string(path.join(name));
+            // A thread may end between two looks at it.
+            let (Ok(name), Ok(io)) = (read("comm"), read("io")) else { continue };
+            if let Some(bytes) = field(&io, "write_bytes:") {
+                *written.entry(name.trim().to_owned()).or_default() += bytes;
+            }
+        }
+        Ok(written)
+    }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         // Gone already is as good.
         let _ = self.kill();
+    }
+}
+
+fn cpu_set(cpus: &[usize]) -> libc::cpu_set_t {
+    // SAFETY: the set is plain numbers, for which zeroes are valid; CPU_SET ignores processors
+    // beyond its end.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        cpus.iter().for_each(|cpu| libc::CPU_SET(*cpu, &mut set));
+        set
     }
 }
 

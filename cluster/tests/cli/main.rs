@@ -2,6 +2,7 @@
 //! ends. Each test has a cluster of its own, which ends with it.
 
 mod append;
+mod bench;
 mod cluster;
 mod commands;
 mod endings;

@@ -9,7 +9,6 @@ mod forwarding;
 mod fuzz;
 mod levels;
 mod lost_data;
-mod price;
 mod proxy;
 mod tails;
 mod truth;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use quorate_client::{AppendOptions, Batch, Client as Sdk};
+use quorate_proto::v1::{AppendPart, AppendRequest};
 use rand::{SeedableRng, rngs::SmallRng};
 
 use super::{
@@ -37,6 +38,19 @@ pub struct Shape {
 /// # Errors
 /// When the cluster can't be reached or keeps refusing.
 pub async fn run(plan: &Plan, load: &Load, shape: &Shape, output: Output) -> Result<(), Failure> {
+    report(plan, load, shape, output).await?.write(output)
+}
+
+/// The same, without telling.
+///
+/// # Errors
+/// As [`run`].
+pub async fn report(
+    plan: &Plan,
+    load: &Load,
+    shape: &Shape,
+    output: Output,
+) -> Result<Report, Failure> {
     let clients = plan.clients()?;
     let logs = Scratch::create(&clients[0], shape.logs, shape.keep).await?;
     let measured = measure(plan, load, shape, &clients, &logs.names).await;
@@ -48,10 +62,14 @@ pub async fn run(plan: &Plan, load: &Load, shape: &Shape, output: Output) -> Res
         // A stream is a connection's worth of order; each client has its own.
         settings.connections = settings.connections.min(load.clients);
     }
-    Report::new(settings, &measured?).write(output)
+    Ok(Report::new(settings, &measured?))
 }
 
-async fn measure(
+/// The load alone, against logs that are there.
+///
+/// # Errors
+/// As [`run`].
+pub async fn measure(
     plan: &Plan,
     load: &Load,
     shape: &Shape,
@@ -60,11 +78,9 @@ async fn measure(
 ) -> Result<Measured, Failure> {
     let run = plan.run();
     let payload = Payload::new(plan.size);
-    let appender = |id: usize| Appender {
-        client: clients[id % clients.len()].clone(),
-        log: logs[id % logs.len()].clone(),
-        values: Values { payload: payload.clone(), rng: SmallRng::from_os_rng() },
-        batch: shape.batch,
+    let appender = |id: usize| {
+        let (client, log) = (clients[id % clients.len()].clone(), logs[id % logs.len()].clone());
+        Appender::new(client, log, payload.clone(), shape.batch)
     };
     let ids = 0..load.clients as usize;
     match shape.mode {
@@ -113,6 +129,27 @@ impl Iterator for Values {
 }
 
 impl Appender {
+    /// Appends batches of so many records to a log.
+    #[must_use]
+    pub fn new(client: Sdk, log: String, payload: Payload, batch: u32) -> Self {
+        Self { client, log, values: Values { payload, rng: SmallRng::from_os_rng() }, batch }
+    }
+
+    /// The next request as it goes over the wire, for loads below the SDK.
+    ///
+    /// # Errors
+    /// As [`Appender::batch`].
+    pub fn request(&mut self) -> Result<(AppendRequest, Work), Failure> {
+        let (batch, work) = self.batch()?;
+        let part = AppendPart {
+            log: self.log.clone(),
+            batch: batch.bytes().clone(),
+            batch_crc32c: Some(batch.crc32c()),
+            ..Default::default()
+        };
+        Ok((AppendRequest { part: Some(part), ..Default::default() }, work))
+    }
+
     /// The next request's records, encoded.
     ///
     /// # Errors

@@ -128,6 +128,16 @@ pub async fn leader(endpoints: &[String]) -> Result<String, Failure> {
     }
 }
 
+/// One put under the key of `number`.
+///
+/// # Errors
+/// etcd's refusal.
+pub async fn put_one(channel: Channel, number: u64, value: Bytes) -> Result<(), Failure> {
+    let request = PutRequest { key: key(number), value };
+    let done = KvClient::new(channel).put(request).await;
+    done.map(drop).map_err(|s| connect::status_failure(&s))
+}
+
 struct Putter {
     client: KvClient<Channel>,
     payload: Payload,

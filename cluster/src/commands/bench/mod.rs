@@ -3,21 +3,37 @@
 //! [`load`] runs clients and counts, [`report`] sums up, [`plan`] holds the settings, [`scratch`]
 //! makes the logs; `append` (with `stream`) and `read` are the loads; `etcd`, `nats` and `redis` are
 //! the same for other systems, and `disk` for none; `compare` runs them side by side.
+//!
+//! Loads that look into nodes or end them start three of their own ([`here`], [`systems`]):
+//! `overload`, `failover`, `fanout`, `cost`, `restart`, `soak`, `levels`. [`pace`] is for loads that
+//! do not wait for answers, [`memory`] and [`spread`] sum up.
 
 mod append;
 mod compare;
 mod connect;
+mod cost;
 mod disk;
 mod etcd;
+mod failover;
+mod fanout;
+mod here;
+mod levels;
 mod load;
+mod memory;
 mod nats;
+mod overload;
+mod pace;
 mod payload;
 mod plan;
 mod read;
 mod redis;
 mod report;
+mod restart;
 mod scratch;
+mod soak;
+mod spread;
 mod stream;
+mod systems;
 
 use self::plan::Plan;
 use crate::{
@@ -66,6 +82,13 @@ pub async fn run(args: &BenchArgs, global: &Global, output: Output) -> Result<()
             redis::run(&plan(load)?, load, *wait, output).await
         }
         BenchCommand::Compare(args) => compare::run(args, output).await,
+        BenchCommand::Failover(args) => failover::run(args, output).await,
+        BenchCommand::Cost(args) => cost::run(args, output).await,
+        BenchCommand::Fanout(args) => fanout::run(args, output).await,
+        BenchCommand::Restart(args) => restart::run(args, output).await,
+        BenchCommand::Soak(args) => soak::run(args, output).await,
+        BenchCommand::Levels(args) => levels::run(args, output).await,
+        BenchCommand::Overload(args) => overload::run(args, output).await,
         BenchCommand::Disk { load, dir } => disk::run(&plan(load)?, load, dir, output).await,
     }
 }

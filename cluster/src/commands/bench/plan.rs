@@ -40,21 +40,26 @@ impl Plan {
     /// # Errors
     /// Settings that make no sense together.
     pub fn new(load: &Load, global: &Global) -> Result<Self, Failure> {
+        Self::against(global.endpoints.0.clone(), load, global.timeout())
+    }
+
+    /// As [`Plan::new`], for nodes that are not those of the command line.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn against(
+        endpoints: Vec<String>,
+        load: &Load,
+        timeout: Duration,
+    ) -> Result<Self, Failure> {
         if load.size > MAX_SIZE {
             return Err(Failure::usage(format!("--size is at most {}", units::bytes(MAX_SIZE))));
         }
-        let endpoints = global.endpoints.0.clone();
         let connections = match load.connections {
             0 => load.clients.div_ceil(CLIENTS_PER_CONNECTION).max(endpoints.len() as u32),
             n => n,
         };
-        Ok(Self {
-            endpoints,
-            connections,
-            size: load.size as usize,
-            timeout: global.timeout(),
-            load: load.clone(),
-        })
+        Ok(Self { endpoints, connections, size: load.size as usize, timeout, load: load.clone() })
     }
 
     /// SDK clients, each with connections of its own.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use super::load::Measured;
@@ -90,6 +91,22 @@ pub struct Latency {
     pub max: f64,
 }
 
+impl Latency {
+    /// Of a histogram of nanoseconds.
+    #[must_use]
+    pub fn of(h: &Histogram<u64>) -> Self {
+        let us = |q: f64| h.value_at_quantile(q) as f64 / 1e3;
+        Self {
+            mean: h.mean() / 1e3,
+            p50: us(0.5),
+            p90: us(0.9),
+            p99: us(0.99),
+            p999: us(0.999),
+            max: h.max() as f64 / 1e3,
+        }
+    }
+}
+
 impl Report {
     /// Sums up.
     #[must_use]
@@ -97,7 +114,6 @@ impl Report {
         let seconds = measured.elapsed.as_secs_f64();
         let rate = |n: f64| if seconds > 0.0 { n / seconds } else { 0.0 };
         let h = &measured.latency_ns;
-        let us = |q: f64| h.value_at_quantile(q) as f64 / 1e3;
         Self {
             settings,
             began_unix_ms: measured.began.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
@@ -110,14 +126,7 @@ impl Report {
             requests_per_s: rate(h.len() as f64),
             records_per_s: rate(measured.work.records as f64),
             mb_per_s: rate(measured.work.bytes as f64) / 1e6,
-            latency_us: Latency {
-                mean: h.mean() / 1e3,
-                p50: us(0.5),
-                p90: us(0.9),
-                p99: us(0.99),
-                p999: us(0.999),
-                max: h.max() as f64 / 1e3,
-            },
+            latency_us: Latency::of(h),
         }
     }
 
@@ -166,8 +175,6 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
-    use hdrhistogram::Histogram;
-
     use super::*;
     use crate::commands::bench::load::Work;
 

@@ -6,8 +6,7 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 use futures::StreamExt;
 use quorate_client::{Answers, Consistency, Endpoint, Error, GrpcTransport, Transport};
 use quorate_proto::v1::{
-    AppendPart, AppendRequest, AppendStreamRequest, AppendStreamResponse,
-    append_stream_response::Result as Answer,
+    AppendStreamRequest, AppendStreamResponse, append_stream_response::Result as Answer,
 };
 use tokio::sync::mpsc;
 
@@ -108,14 +107,7 @@ impl Stream {
 
     fn send(&mut self, appender: &mut Appender, ticket: Ticket) -> Result<(), Failure> {
         let started = Instant::now();
-        let (batch, work) = appender.batch()?;
-        let part = AppendPart {
-            log: appender.log.clone(),
-            batch: batch.bytes().clone(),
-            batch_crc32c: Some(batch.crc32c()),
-            ..Default::default()
-        };
-        let append = AppendRequest { part: Some(part), ..Default::default() };
+        let (append, work) = appender.request()?;
         let request = AppendStreamRequest { tag: 0, append: Some(append) };
         self.requests.send(request).map_err(|_| Failure::unknown("the stream broke"))?;
         self.unanswered.push_back((ticket, started, work));

@@ -4,9 +4,9 @@
 use serde::Serialize;
 
 use super::{
+    super::{failover::Failover, overload::Overload, spread::Spread, systems::Running},
     loads::Row,
-    summary::{OneRun, Spread, Summary},
-    systems::Running,
+    summary::{OneRun, Summary},
 };
 
 /// The whole comparison, with the field names of `compare.json`.
@@ -32,6 +32,10 @@ pub struct Comparison {
     pub systems: Vec<System>,
     /// What was measured.
     pub rows: Vec<RowResult>,
+    /// What killing the leader of each did.
+    pub failover: Vec<Failover>,
+    /// What Quorate does when offered more than it can take.
+    pub overload: Option<Overload>,
 }
 
 /// The machine.
@@ -249,6 +253,8 @@ pub(super) mod tests {
             others_busy_cores: Spread::of([1.5]),
             systems: vec![system("Quorate", "0.1.0"), system("etcd", "3.7.3")],
             rows: vec![row("append, 64 at a time, 128 B", "append", entries)],
+            failover: Vec::new(),
+            overload: None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! What is measured: rows of runs that belong together, each run a command line of this program, so
 //! that anybody can repeat any of them alone.
 
-use super::systems::{Id, Running};
+use super::super::systems::{Id, Running};
 
 /// Callers of the rows of appends.
 const CALLERS: [u32; 4] = [1, 64, 256, 1024];
@@ -50,7 +50,7 @@ pub enum Ask {
 /// Runs that are compared with each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// For `--only`: append, batches, read, replicas.
+    /// For `--only`: append, batches, groups, read, replicas.
     pub group: &'static str,
     /// What is measured.
     pub title: String,
@@ -70,6 +70,7 @@ pub fn rows() -> Vec<Row> {
         rows.extend(SIZES.map(|size| appends(callers, size)));
     }
     rows.push(batches());
+    rows.push(groups());
     rows.push(linearizable());
     rows.push(any_replica());
     rows.push(replicas());
@@ -122,6 +123,15 @@ fn batches() -> Row {
     let benches = vec![bench(Target::System(Id::Quorate), "64 records a request", Ask::All, args)];
     let title = "append, records put together by the client, 1 KiB".into();
     Row { group: "batches", title, size: 1024, callers: 32, benches }
+}
+
+/// Whether several groups of one node get in each other's way: they share its log and its disk.
+fn groups() -> Row {
+    let args = "append --mode stream --clients 64 --in-flight 16 --logs 64 --size 1024";
+    let of = |id, variant| bench(Target::System(id), variant, Ask::All, args);
+    let benches = vec![of(Id::Quorate, "one group"), of(Id::QuorateGroups, "")];
+    let title = "append to 64 logs, 1024 at a time, 1 KiB".into();
+    Row { group: "groups", title, size: 1024, callers: 1024, benches }
 }
 
 fn linearizable() -> Row {
@@ -203,6 +213,7 @@ mod tests {
             endpoints: vec!["http://a:1".into(), "http://b:2".into()],
             writers: vec!["http://a:1".into()],
             nodes: Vec::new(),
+            arguments: Vec::new(),
         }
     }
 

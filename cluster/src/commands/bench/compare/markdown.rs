@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use super::{
+    super::{failover::Failover, overload::Overload, spread::Spread},
     document::{Comparison, Entry, RowResult},
-    summary::{Spread, Summary},
+    summary::Summary,
 };
 use crate::output::units;
 
@@ -54,9 +55,67 @@ pub fn page(c: &Comparison) -> String {
         push(&mut page, format_args!("\n## {}\n\n", capital(&row.title)));
         page += &table(row);
     }
+    page += &failover(&c.failover);
+    page += &c.overload.as_ref().map_or_else(String::new, overload);
     page += "\nServer CPU and disk are those of all three nodes together, to a record and to a byte \
              of values; each of three replicas writes at least once.\n";
     page
+}
+
+fn failover(all: &[Failover]) -> String {
+    if all.is_empty() {
+        return String::new();
+    }
+    let mut text = "\n## Kill -9 of the leader, 200 appends/s\n\n\
+                    Milliseconds between two acknowledgements around each kill. The next append is \
+                    sent when it is due, answered or not those before it.\n\n\
+                    ||kills|median|longest|appends that failed|\n|---|--:|--:|--:|--:|\n"
+        .to_owned();
+    for f in all {
+        push(
+            &mut text,
+            format_args!(
+                "| {} ({}) | {} | {:.0} ms | {:.0} ms | {} of {} |\n",
+                f.system,
+                f.settings,
+                f.gaps_ms.len(),
+                f.median_ms,
+                f.longest_ms,
+                units::grouped(f.failed),
+                units::grouped(f.sent),
+            ),
+        );
+    }
+    text
+}
+
+fn overload(o: &Overload) -> String {
+    let most = o.memory.iter().map(|m| m.first_half_max_mib.max(m.second_half_max_mib));
+    let memory = most.fold(0.0, f64::max);
+    format!(
+        "\n## Twice what it can take\n\n\
+         Appends of {} records of {}, one call each, without retries, for {:.0} s.\n\n\
+         ||records/s|p50|p99|\n|---|--:|--:|--:|\n\
+         | peak, {} callers that wait | {} | | {} |\n| offered | {} | | |\n\
+         | acknowledged | {} ({:.0} % of the peak) | {} | {} |\n\n\
+         {} requests were refused (RESOURCE_EXHAUSTED), {} of them with an effect, {} without a retry \
+         hint; {} ended otherwise. The largest node had {memory:.0} MiB of memory.\n",
+        o.batch,
+        units::bytes(o.size_bytes),
+        o.elapsed_s,
+        o.peak_callers,
+        rate(o.peak_records_per_s),
+        time(o.peak_p99_us),
+        rate(o.offered_records_per_s),
+        rate(o.goodput_records_per_s),
+        100.0 * o.goodput_of_peak,
+        time(o.latency_us.p50),
+        time(o.latency_us.p99),
+        units::grouped(o.refused),
+        o.refused_with_effect,
+        o.refused_without_hint,
+        units::grouped(o.other.values().sum::<u64>() + o.unanswered),
+    )
 }
 
 fn push(page: &mut String, text: std::fmt::Arguments<'_>) {
@@ -72,7 +131,7 @@ fn table(row: &RowResult) -> String {
     let yardstick = row.entries.iter().find(|e| e.system == YARDSTICK);
     let base = yardstick.and_then(|e| e.summary.as_ref()).map(|s| s.records_per_s.median);
     let mut headings = vec!["", "records/s", "MB/s", "p50", "p99", "p99.9", "server CPU/record"];
-    let writes = matches!(row.group.as_str(), "append" | "batches");
+    let writes = matches!(row.group.as_str(), "append" | "batches" | "groups");
     if writes {
         headings.push("disk/byte");
     }

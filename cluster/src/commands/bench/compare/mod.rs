@@ -9,12 +9,12 @@ mod chart;
 mod document;
 mod loads;
 mod markdown;
+mod outages;
 mod sample;
 mod summary;
-mod systems;
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     process::Stdio,
     time::{Duration, SystemTime},
 };
@@ -23,10 +23,14 @@ use self::{
     document::{Comparison, Entry, Machine, RowResult},
     loads::{Bench, Row, Target},
     sample::{Samples, machine_busy},
-    summary::{OneRun, Spread, Summary},
-    systems::{Id, Program, Running},
+    summary::{OneRun, Summary},
 };
-use super::report::Report;
+use super::{
+    here::{Data, beside_this, load_average},
+    report::Report,
+    spread::Spread,
+    systems::{self, Id, Program, Running, quorate::Shape},
+};
 use crate::{
     args::CompareArgs,
     exit::Failure,
@@ -37,6 +41,9 @@ use crate::{
 /// measured with the next.
 const REST: Duration = Duration::from_millis(500);
 
+/// Groups of the cluster that has several: one for each core of a small machine.
+const GROUPS: u32 = 4;
+
 /// The name of the disk in tables.
 const DISK: &str = "the disk alone (append + fdatasync)";
 
@@ -46,13 +53,13 @@ const DISK: &str = "the disk alone (append + fdatasync)";
 /// No system can be started, or nothing can be written.
 pub async fn run(args: &CompareArgs, output: Output) -> Result<(), Failure> {
     let rows = chosen(&args.only)?;
-    let data = Data::make(&args.data)?;
+    let data = Data::make(&args.data, "compare")?;
     let load_average_before = load_average();
     let (began, date) = (std::time::Instant::now(), now());
     let mut comparison = Comparison {
         date,
         command: command(),
-        machine: Machine::this(&data.0),
+        machine: Machine::this(data.path()),
         rounds: args.rounds,
         duration_s: args.duration.as_secs_f64(),
         warm_up_s: args.warm_up.as_secs_f64(),
@@ -60,13 +67,15 @@ pub async fn run(args: &CompareArgs, output: Output) -> Result<(), Failure> {
         others_busy_cores: None,
         systems: Vec::new(),
         rows: Vec::new(),
+        failover: Vec::new(),
+        overload: None,
     };
     for row in &rows {
         // Everybody begins each row with nothing: what a row leaves behind is not the next one's
         // burden, and the disk need not hold all of it.
-        let of_row = Data::make(&data.0)?;
-        let mut systems = start(args, row, &of_row.0).await?;
-        let result = measure(row, args, &mut systems, &of_row.0, output).await?;
+        let of_row = Data::make(data.path(), "row")?;
+        let mut systems = start(args, row, of_row.path()).await?;
+        let result = measure(row, args, &mut systems, of_row.path(), output).await?;
         for system in &systems {
             if !comparison.systems.iter().any(|known| known.name == system.name) {
                 comparison.systems.push(system.into());
@@ -77,42 +86,41 @@ pub async fn run(args: &CompareArgs, output: Output) -> Result<(), Failure> {
         comparison.others_busy_cores =
             Spread::of(entries.flat_map(|e| &e.runs).filter_map(|r| r.others_busy_cores));
         // After each row: an interruption should not cost what is there.
-        write(&comparison, &args.out)?;
+        write(&comparison, data.path(), &args.out)?;
+    }
+    if wants(&args.only, FAILOVER) {
+        comparison.failover = outages::failover(args, data.path(), output).await?;
+        write(&comparison, data.path(), &args.out)?;
+    }
+    if wants(&args.only, OVERLOAD) {
+        comparison.overload = Some(outages::overload(args, data.path(), output).await?);
+        write(&comparison, data.path(), &args.out)?;
     }
     output.note(&format!("done in {}", units::duration(began.elapsed())));
     match output.is_json() {
-        true => output.json(&comparison),
-        false => output.print(&markdown::page(&comparison)),
+        true => output.print(&(without(json_text(&comparison, true), data.path()) + "\n")),
+        false => output.print(&without(markdown::page(&comparison), data.path())),
     }
+}
+
+/// What is no row: measured with nodes of its own.
+const FAILOVER: &str = "failover";
+const OVERLOAD: &str = "overload";
+
+fn wants(only: &[String], group: &str) -> bool {
+    only.is_empty() || only.iter().any(|name| name == group)
 }
 
 fn chosen(only: &[String]) -> Result<Vec<Row>, Failure> {
     let all = loads::rows();
-    let groups: Vec<&str> = all.iter().map(|row| row.group).collect();
+    let mut groups: Vec<&str> = all.iter().map(|row| row.group).collect();
+    groups.extend([FAILOVER, OVERLOAD]);
     if let Some(unknown) = only.iter().find(|name| !groups.contains(&name.as_str())) {
-        let what = format!("--only {unknown}: there is append, batches, read and replicas");
+        groups.dedup();
+        let what = format!("--only {unknown}: there is {}", groups.join(", "));
         return Err(Failure::usage(what));
     }
-    Ok(all.into_iter().filter(|r| only.is_empty() || only.iter().any(|o| o == r.group)).collect())
-}
-
-/// Where servers write; removed at the end.
-struct Data(PathBuf);
-
-impl Data {
-    fn make(parent: &Path) -> Result<Self, Failure> {
-        let dir = parent.join(format!("compare-{}", std::process::id()));
-        let failed = |e| Failure::refused(format!("{}: {e}", dir.display()));
-        std::fs::create_dir_all(&dir).map_err(failed)?;
-        Ok(Self(std::fs::canonicalize(&dir).map_err(failed)?))
-    }
-}
-
-impl Drop for Data {
-    fn drop(&mut self) {
-        // What can't be removed is under a name that says what it is.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+    Ok(all.into_iter().filter(|row| wants(only, row.group)).collect())
 }
 
 /// The systems that a row is about, as far as their programs are there.
@@ -121,11 +129,17 @@ async fn start(args: &CompareArgs, row: &Row, data: &Path) -> Result<Vec<Running
         Some(path) => path.clone(),
         None => beside_this("quorate-node")?,
     };
-    let program = |name, path, dir: &str| Program { name, path, dir: data.join(dir) };
+    let program =
+        |name, path, dir: &str| Program { name, path, dir: data.join(dir), cpus: Vec::new() };
     let wanted = |id| row.benches.iter().any(|bench| bench.target == Target::System(id));
     let mut systems = Vec::new();
     if wanted(Id::Quorate) {
-        systems.push(systems::quorate::start(&program("Quorate", &node, "quorate")).await?);
+        let one = program("Quorate", &node, "quorate");
+        systems.push(systems::quorate::start(&one, &Shape::groups(1)).await?.0);
+    }
+    if wanted(Id::QuorateGroups) {
+        let several = program("Quorate, four groups", &node, "quorate-groups");
+        systems.push(systems::quorate::start(&several, &Shape::groups(GROUPS)).await?.0);
     }
     if let (true, Some(etcd)) = (wanted(Id::Etcd), &args.etcd) {
         systems.push(systems::etcd::start(&program("etcd", etcd, "etcd")).await?);
@@ -142,16 +156,6 @@ async fn start(args: &CompareArgs, row: &Row, data: &Path) -> Result<Vec<Running
         systems.push(systems::redis::start(&program("Redis", redis, "redis")).await?);
     }
     Ok(systems)
-}
-
-fn beside_this(name: &str) -> Result<PathBuf, Failure> {
-    let exe = std::env::current_exe().map_err(|e| Failure::refused(e.to_string()))?;
-    let path = exe.with_file_name(name);
-    match path.exists() {
-        true => Ok(path),
-        false => Err(Failure::refused(format!("{} is not there", path.display()))
-            .advise("cargo build --release -p quorate-raft-node, or --node PATH")),
-    }
 }
 
 /// A row, round after round.
@@ -303,25 +307,40 @@ fn children() -> Duration {
     time(usage.ru_utime) + time(usage.ru_stime)
 }
 
-fn load_average() -> f64 {
-    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or_default()
-}
-
 fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
 /// What was typed, without the folders that only this machine has.
 fn command() -> String {
-    if let Ok(front) = std::env::var("QUORATE_COMPARE_COMMAND") {
-        return front;
-    }
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    format!("quorate {}", args.join(" "))
+    let typed = match std::env::var("QUORATE_COMPARE_COMMAND") {
+        Ok(front) => front,
+        Err(_) => std::iter::once("quorate".to_owned())
+            .chain(std::env::args().skip(1))
+            .collect::<Vec<_>>()
+            .join(" "),
+    };
+    typed.split(' ').map(portable).collect::<Vec<_>>().join(" ")
 }
 
-fn write(comparison: &Comparison, out: &Path) -> Result<(), Failure> {
+/// A word of a command line; of a path from the root, its end.
+fn portable(word: &str) -> String {
+    let (option, value) = match word.split_once('=') {
+        Some((option, value)) => (format!("{option}="), value),
+        None => (String::new(), word),
+    };
+    match value.strip_prefix('/') {
+        Some(path) => option + path.rsplit('/').next().unwrap_or_default(),
+        None => word.to_owned(),
+    }
+}
+
+/// Text without the folder that the servers had their data in.
+fn without(text: String, data: &Path) -> String {
+    text.replace(&*data.to_string_lossy(), "DATA")
+}
+
+fn write(comparison: &Comparison, data: &Path, out: &Path) -> Result<(), Failure> {
     let files = [
         ("compare.json", json_text(comparison, false) + "\n"),
         ("compare.md", markdown::page(comparison)),
@@ -329,7 +348,40 @@ fn write(comparison: &Comparison, out: &Path) -> Result<(), Failure> {
     ];
     std::fs::create_dir_all(out)
         .and_then(|()| {
-            files.iter().try_for_each(|(name, text)| std::fs::write(out.join(name), text))
+            let mut files = files.into_iter();
+            files.try_for_each(|(name, text)| std::fs::write(out.join(name), without(text, data)))
         })
         .map_err(|e| Failure::refused(format!("{}: {e}", out.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_folders_of_this_machine() {
+        let table = [
+            ("--etcd", "--etcd"),
+            ("/usr/bin/etcd", "etcd"),
+            ("--out=/home/me/figures", "--out=figures"),
+            ("docs/performance", "docs/performance"),
+            ("--set=a=b", "--set=a=b"),
+        ];
+        for (word, want) in table {
+            assert_eq!(portable(word), want);
+        }
+        let text = without(
+            "quorate bench disk --dir /run/x/compare-7/row-7".into(),
+            Path::new("/run/x/compare-7"),
+        );
+        assert_eq!(text, "quorate bench disk --dir DATA/row-7");
+    }
+
+    #[test]
+    fn only_what_there_is() {
+        let only = |name: &str| chosen(&[name.to_owned()]).map(|rows| rows.len());
+        assert_eq!((only("failover").unwrap(), only("groups").unwrap()), (0, 1));
+        let refusal = only("nothing").unwrap_err();
+        assert!(refusal.what.contains("append, batches, groups, read"), "{}", refusal.what);
+    }
 }

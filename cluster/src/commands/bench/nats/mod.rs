@@ -95,18 +95,25 @@ struct ApiError {
 #[derive(Deserialize)]
 struct ClusterInfo {
     leader: Option<String>,
+    #[serde(default)]
+    replicas: Vec<ReplicaInfo>,
+}
+
+/// A replica that does not lead.
+#[derive(Deserialize)]
+struct ReplicaInfo {
+    #[serde(default)]
+    current: bool,
+    #[serde(default)]
+    offline: bool,
 }
 
 impl Stream {
     async fn create(plan: &Plan, replicas: u32) -> Result<Self, Failure> {
         let run = uuid::Uuid::new_v4().simple().to_string();
         let name = format!("bench-{}", &run[..8]);
+        make_stream(&plan.endpoints[0], &name, replicas).await?;
         let mut first = Connection::open(&plan.endpoints[0], 0).await?;
-        let config = json!({
-            "name": name, "subjects": [&name], "num_replicas": replicas, "storage": "file",
-            "retention": "limits", "discard": "old",
-        });
-        api(&mut first, &format!("$JS.API.STREAM.CREATE.{name}"), &config).await?;
         let end = Instant::now() + PATIENCE;
         loop {
             let answer =
@@ -132,6 +139,88 @@ impl Stream {
         let mut connection = Connection::open(&self.leader, 0).await?;
         api(&mut connection, &format!("$JS.API.STREAM.DELETE.{}", self.name), &json!({})).await?;
         Ok(())
+    }
+}
+
+/// Makes a stream of that name, with a subject of the same name.
+///
+/// # Errors
+/// NATS's refusal.
+pub async fn make_stream(endpoint: &str, name: &str, replicas: u32) -> Result<(), Failure> {
+    let mut connection = Connection::open(endpoint, 0).await?;
+    let config = json!({
+        "name": name, "subjects": [name], "num_replicas": replicas, "storage": "file",
+        "retention": "limits", "discard": "old",
+    });
+    api(&mut connection, &format!("$JS.API.STREAM.CREATE.{name}"), &config).await?;
+    Ok(())
+}
+
+/// Which of the servers leads a stream, once all its replicas are there and have everything.
+///
+/// # Errors
+/// Not yet.
+pub async fn stream_leader(endpoints: &[String], name: &str) -> Result<usize, Failure> {
+    let mut servers = Vec::new();
+    let mut last = None;
+    for endpoint in endpoints {
+        let connection = Connection::open(endpoint, 0).await?;
+        servers.push(connection.server.clone());
+        last = Some(connection);
+    }
+    let mut connection = last.ok_or_else(|| Failure::usage("no endpoints"))?;
+    let info = api(&mut connection, &format!("$JS.API.STREAM.INFO.{name}"), &json!({})).await?;
+    let cluster = info.cluster.ok_or_else(|| broken(name, "it has no cluster"))?;
+    if !cluster.replicas.iter().all(|r| r.current && !r.offline) {
+        return Err(broken(name, "a replica is behind"));
+    }
+    let leads = |server: &String| cluster.leader.as_ref() == Some(server);
+    servers.iter().position(leads).ok_or_else(|| broken(name, "it has no leader"))
+}
+
+/// Publications over one connection, answered in any order.
+pub struct Conversation(Connection);
+
+impl Conversation {
+    /// Connects.
+    ///
+    /// # Errors
+    /// The server can't be reached.
+    pub async fn open(endpoint: &str) -> Result<Self, Failure> {
+        Connection::open(endpoint, 0).await.map(Self)
+    }
+
+    /// Publishes, under a number that its answer will have.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn publish(
+        &mut self,
+        subject: &str,
+        number: usize,
+        value: &[u8],
+    ) -> Result<(), Failure> {
+        let reply_to = self.0.reply_to(number);
+        protocol::publish(subject, &reply_to, value, &mut self.0.out);
+        self.0.flush().await
+    }
+
+    /// The next answer: the number, and whether it is an acknowledgement. May be given up: what was
+    /// received stays, and what it sends (a line now and then) fits into the socket.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn acknowledgement(&mut self) -> Result<(usize, bool), Failure> {
+        loop {
+            match self.0.next().await? {
+                Said::Message { subject, payload, status } => {
+                    let Some(number) = Connection::slot(&subject) else { continue };
+                    return Ok((number, status.is_none() && is_acknowledgement(&payload)));
+                }
+                Said::Err(why) => return Err(broken(&self.0.server, why)),
+                _ => {}
+            }
+        }
     }
 }
 

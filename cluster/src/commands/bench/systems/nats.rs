@@ -1,6 +1,6 @@
 //! NATS JetStream.
 
-use super::{super::super::nats as client, Id, NODES, Program, Running};
+use super::{super::nats as client, Id, NODES, Program, Running};
 use crate::exit::Failure;
 
 /// Starts it, so that it syncs before it acknowledges, or as it comes.
@@ -14,7 +14,7 @@ pub async fn start(program: &Program<'_>, sync_always: bool) -> Result<Running, 
     let route = |n: u16| format!("127.0.0.1:{}", base + NODES + n);
     let routes: Vec<String> = (0..NODES).map(|n| format!("\"nats://{}\"", route(n))).collect();
     let sync = if sync_always { "sync_interval: always" } else { "" };
-    let mut nodes = Vec::new();
+    let mut arguments = Vec::new();
     for n in 0..NODES {
         let store = program.dir.join(format!("n{n}"));
         let config = format!(
@@ -28,8 +28,9 @@ pub async fn start(program: &Program<'_>, sync_always: bool) -> Result<Running, 
             routes = routes.join(", "),
         );
         let path = program.write(&format!("n{n}.conf"), &config)?;
-        nodes.push(program.start(n + 1, &["-c".into(), path.display().to_string()])?);
+        arguments.push(vec!["-c".into(), path.display().to_string()]);
     }
+    let mut nodes = program.start_all(&arguments)?;
     let endpoints: Vec<String> =
         (0..NODES).map(|n| format!("http://127.0.0.1:{}", base + n)).collect();
     program.ready(&mut nodes, || client::is_ready(&endpoints)).await?;
@@ -55,5 +56,6 @@ pub async fn start(program: &Program<'_>, sync_always: bool) -> Result<Running, 
         writers: endpoints.clone(),
         endpoints,
         nodes,
+        arguments,
     })
 }

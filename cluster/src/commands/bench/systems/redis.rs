@@ -1,6 +1,6 @@
 //! Redis with two replicas.
 
-use super::{super::super::redis as client, Id, NODES, Program, Running};
+use super::{super::redis as client, Id, NODES, Program, Running};
 use crate::exit::Failure;
 
 /// Starts it.
@@ -11,7 +11,7 @@ pub async fn start(program: &Program<'_>) -> Result<Running, Failure> {
     program.prepare()?;
     let version = program.version("--version")?;
     let base = program.ports(NODES)?;
-    let mut nodes = Vec::new();
+    let mut arguments = Vec::new();
     for n in 0..NODES {
         let mut config = format!(
             "bind 127.0.0.1\nport {port}\ndir {dir:?}\nappendonly yes\nappendfsync always\n\
@@ -23,8 +23,9 @@ pub async fn start(program: &Program<'_>) -> Result<Running, Failure> {
             config += &format!("replicaof 127.0.0.1 {base}\n");
         }
         let path = program.write(&format!("n{n}.conf"), &config)?;
-        nodes.push(program.start(n + 1, &[path.display().to_string()])?);
+        arguments.push(vec![path.display().to_string()]);
     }
+    let mut nodes = program.start_all(&arguments)?;
     let endpoints: Vec<String> =
         (0..NODES).map(|n| format!("http://127.0.0.1:{}", base + n)).collect();
     program.ready(&mut nodes, || client::is_ready(&endpoints[0], u32::from(NODES) - 1)).await?;
@@ -38,5 +39,6 @@ pub async fn start(program: &Program<'_>) -> Result<Running, Failure> {
         writers: vec![endpoints[0].clone()],
         endpoints,
         nodes,
+        arguments,
     })
 }

@@ -1,6 +1,6 @@
 //! etcd.
 
-use super::{super::super::etcd as client, Id, NODES, Program, Running};
+use super::{super::etcd as client, Id, NODES, Program, Running};
 use crate::exit::Failure;
 
 /// Above the default of 2 GiB: a full database would refuse the later loads.
@@ -17,9 +17,8 @@ pub async fn start(program: &Program<'_>) -> Result<Running, Failure> {
     let client = |n: u16| format!("http://127.0.0.1:{}", base + n);
     let peer = |n: u16| format!("http://127.0.0.1:{}", base + NODES + n);
     let cluster: Vec<String> = (0..NODES).map(|n| format!("n{n}={}", peer(n))).collect();
-    let mut nodes = Vec::new();
-    for n in 0..NODES {
-        let arguments = [
+    let arguments = |n: u16| {
+        vec![
             format!("--name=n{n}"),
             format!("--data-dir={}", program.dir.join(format!("n{n}")).display()),
             format!("--listen-client-urls={}", client(n)),
@@ -30,9 +29,10 @@ pub async fn start(program: &Program<'_>) -> Result<Running, Failure> {
             "--initial-cluster-state=new".into(),
             format!("--quota-backend-bytes={QUOTA_BYTES}"),
             "--log-level=warn".into(),
-        ];
-        nodes.push(program.start(n + 1, &arguments)?);
-    }
+        ]
+    };
+    let arguments: Vec<Vec<String>> = (0..NODES).map(arguments).collect();
+    let mut nodes = program.start_all(&arguments)?;
     let endpoints: Vec<String> = (0..NODES).map(client).collect();
     let leader = program.ready(&mut nodes, || client::leader(&endpoints)).await?;
     Ok(Running {
@@ -44,5 +44,6 @@ pub async fn start(program: &Program<'_>) -> Result<Running, Failure> {
         writers: vec![leader],
         endpoints,
         nodes,
+        arguments,
     })
 }

@@ -35,6 +35,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub enum Id {
     /// Ours.
     Quorate,
+    /// Ours, with several groups.
+    QuorateGroups,
     /// etcd.
     Etcd,
     /// NATS JetStream that syncs before it acknowledges.
@@ -63,6 +65,8 @@ pub struct Running {
     pub writers: Vec<String>,
     /// Its processes.
     pub nodes: Vec<Process>,
+    /// What each of them was started with.
+    pub arguments: Vec<Vec<String>>,
 }
 
 impl Running {
@@ -72,6 +76,15 @@ impl Running {
     /// One of them is gone.
     pub fn usage(&self) -> io::Result<Usage> {
         self.nodes.iter().try_fold(Usage::default(), |sum, node| Ok(sum + node.usage()?))
+    }
+
+    /// Starts one of its nodes again, in place of a process that has ended.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn start_again(&mut self, program: &Program<'_>, node: usize) -> Result<(), Failure> {
+        self.nodes[node] = program.start(node as u16 + 1, &self.arguments[node])?;
+        Ok(())
     }
 
     /// The failure, if one of its processes has ended.
@@ -89,6 +102,8 @@ pub struct Program<'a> {
     pub path: &'a Path,
     /// Where its nodes may write.
     pub dir: PathBuf,
+    /// Processors of its nodes, if not all.
+    pub cpus: Vec<usize>,
 }
 
 impl Program<'_> {
@@ -140,7 +155,15 @@ impl Program<'_> {
             }
         }
         let log = self.dir.join(format!("node{number}.log"));
-        Process::start(command, &log).map_err(failed)
+        Process::start_on(command, &log, &self.cpus).map_err(failed)
+    }
+
+    /// Starts all nodes.
+    ///
+    /// # Errors
+    /// One can't be started.
+    pub fn start_all(&self, arguments: &[Vec<String>]) -> Result<Vec<Process>, Failure> {
+        (1..).zip(arguments).map(|(number, words)| self.start(number, words)).collect()
     }
 
     /// Writes a file for a node.
