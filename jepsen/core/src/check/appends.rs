@@ -85,8 +85,11 @@ fn in_one_piece(log: &FinalLog, op: OpId, append: &Append, found: &mut Findings)
         _ => false,
     });
     if present < places.len() || !whole {
-        let offsets: Vec<_> = places.iter().map(|p| p.map(|p| p.offset.0)).collect();
-        let what = format!("its records are at {offsets:?}");
+        let place = |place: &Option<Placed>| {
+            place.map_or("nowhere".to_owned(), |place| place.offset.to_string())
+        };
+        let offsets: Vec<_> = places.iter().map(place).collect();
+        let what = format!("its records, in order, are at offsets {}", offsets.join(", "));
         found.add(Kind::TornBatch, &log.name, &[op], what);
     }
 }

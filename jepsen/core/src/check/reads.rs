@@ -118,7 +118,12 @@ fn shows_the_log(
                     named(Some(*record)),
                     named(stored)
                 );
-                found.add(Kind::ReadRewritten, &log.name, &[op], what);
+                // Bytes that are nobody's are not another record: they are damaged.
+                let kind = match record {
+                    Some(_) => Kind::ReadRewritten,
+                    None => Kind::DamagedRecord,
+                };
+                found.add(kind, &log.name, &[op], what);
                 return;
             }
         }

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{Findings, Kind};
-use crate::{history::History, op::ReplicaLog};
+use crate::{
+    history::History,
+    op::{Batch, ReplicaLog},
+};
 
 /// Compares the replicas; answers what is missing for a judgement.
 pub(super) fn check(history: &History, found: &mut Findings) -> Vec<String> {
@@ -46,10 +49,31 @@ fn difference(a: &ReplicaLog, b: &ReplicaLog) -> Option<String> {
         ));
     }
     if let Some((p, q)) = a.batches.iter().zip(&b.batches).find(|(p, q)| p != q) {
-        return Some(format!("n{x} has {p:?}, n{y} has {q:?}"));
+        return Some(format!("n{x} has {}, n{y} has {}", shown(p), shown(q)));
     }
     let (m, n) = (a.batches.len(), b.batches.len());
     (m != n).then(|| format!("n{x} has {m} batches, n{y} has {n}"))
+}
+
+/// A batch, for people.
+fn shown(batch: &Batch) -> String {
+    let records: Vec<_> = batch
+        .records
+        .iter()
+        .map(|record| record.map_or("damaged bytes".to_owned(), |record| record.to_string()))
+        .collect();
+    let by = match &batch.producer {
+        Some((id, sequence)) => format!(" by producer {id}, sequence {sequence}"),
+        None => String::new(),
+    };
+    format!(
+        "records {} at offsets {} to {}{by} (stored at {} ms, checksum {:08x})",
+        records.join(" "),
+        batch.first_offset,
+        batch.next_offset().0.saturating_sub(1),
+        batch.timestamp_ms,
+        batch.crc32c
+    )
 }
 
 fn digests(history: &History, found: &mut Findings) {
