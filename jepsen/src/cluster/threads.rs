@@ -104,33 +104,48 @@ fn let_go(thread: libc::pid_t) {
 #[cfg(test)]
 mod tests {
     use std::{
-        process::{Command, Stdio},
+        io::{BufRead as _, BufReader, Write as _},
+        process::{Child, Command, Stdio},
         time::{Duration, Instant},
     };
 
     use super::*;
 
+    /// Kills it if the test fails half-way.
+    struct Echo(Child);
+
+    impl Drop for Echo {
+        fn drop(&mut self) {
+            // It may have ended.
+            let _ = self.0.kill().and_then(|()| self.0.wait());
+        }
+    }
+
     #[test]
     fn threads_stand_still_until_they_are_let_go() {
-        let mut child =
-            Command::new("sleep").arg("0.2").stdin(Stdio::null()).spawn().expect("sleep starts");
-        let frozen = loop {
-            // Before it has become `sleep` it has this program's name.
-            match FrozenThreads::freeze(child.id(), "sleep") {
-                Ok(frozen) => break frozen,
-                Err(_) => assert!(child.try_wait().unwrap().is_none(), "it ended first"),
-            }
-        };
+        let mut command = Command::new("cat");
+        let mut echo =
+            Echo(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("cat starts"));
+        let (mut to, from) = (echo.0.stdin.take().unwrap(), echo.0.stdout.take().unwrap());
+        let mut from = BufReader::new(from);
+        let mut line = String::new();
+        // It goes on, so it has become `cat`: before, it had this program's name.
+        to.write_all(b"before\n").unwrap();
+        from.read_line(&mut line).unwrap();
+        let frozen = FrozenThreads::freeze(echo.0.id(), "cat").unwrap();
         assert_eq!(frozen.standing(), 1);
-        thread::sleep(Duration::from_millis(400));
-        assert_eq!(frozen.standing(), 1, "it sleeps longer than it was told");
-        assert!(child.try_wait().unwrap().is_none());
+        // Work for it; the kernel says that it does not wake up for that.
+        to.write_all(b"behind\n").unwrap();
+        assert_eq!(frozen.standing(), 1);
         drop(frozen);
+        from.read_line(&mut line).unwrap();
+        assert_eq!(line, "before\nbehind\n");
+        drop(to);
         let start = Instant::now();
-        while child.try_wait().unwrap().is_none() {
+        while echo.0.try_wait().unwrap().is_none() {
             assert!(start.elapsed() < Duration::from_secs(60), "it was not let go");
             thread::yield_now();
         }
-        assert!(FrozenThreads::freeze(child.id(), "sleep").is_err());
+        assert!(FrozenThreads::freeze(echo.0.id(), "cat").is_err());
     }
 }
