@@ -125,10 +125,14 @@ fn counterexamples(
         };
         add(format_args!(
             "<h2 id=\"{kind}\">{kind} <small>{} · {count} found; the first:</small></h2>\n<p>{}</p>\n\
-             <p class=\"found\">In log {:?}: {}.</p>\n",
+             <p class=\"found\">{}{}.</p>\n",
             kind.property(),
             escape(kind.what()),
-            first.log,
+            // Digests are of a whole group.
+            match first.log.as_str() {
+                "" => "In ".to_owned(),
+                log => escape(&format!("In log {log:?}: ")),
+            },
             escape(&first.what)
         ));
         let ops = story::involved(history, first);
@@ -138,8 +142,11 @@ fn counterexamples(
         if !ops.is_empty() {
             add(format_args!("<ol class=\"steps\">{}</ol>\n", story::sentences(history, &ops)));
         }
+        for told in story::in_the_end(history, &ops) {
+            add(format_args!("<p class=\"end\">{}.</p>\n", escape(&told)));
+        }
         for fault in story::meanwhile(marks, &ops) {
-            add(format_args!("<p>Meanwhile, {}.</p>\n", escape(&fault)));
+            add(format_args!("<p>{}</p>\n", escape(&fault)));
         }
         let lines = results::around(history, &first.log, &first.ops).join("\n");
         if !lines.is_empty() {

@@ -143,7 +143,10 @@ impl Plot {
     /// Words behind a time in a row; before it, where there is no room behind.
     pub fn label(&mut self, row: usize, at_s: f64, text: &str) {
         let (x, y) = (self.x(at_s), self.y(row as f64 + 0.5) + 4.0);
-        let (x, anchor) = match x > LEFT + (WIDTH - LEFT - RIGHT) * 0.62 {
+        // As wide as its letters are on average. Where there is no room behind the bar it ends with the
+        // picture, over the bar's end.
+        let wide = text.chars().count() as f64 * 6.6;
+        let (x, anchor) = match x + 6.0 + wide > WIDTH - RIGHT {
             true => (WIDTH - RIGHT, "end"),
             false => (x + 6.0, "start"),
         };

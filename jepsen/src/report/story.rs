@@ -4,15 +4,18 @@
 use quorate_jepsen_core::{
     check::Anomaly,
     history::History,
-    ids::{OpId, Process},
-    op::{Answer, Call, Op},
+    ids::{OpId, Process, RecordId},
+    op::{Answer, Call, Claim, Op},
 };
 
 use super::{
     charts::{Charts, outcome, seconds},
     plot::{Plot, Scale, escape},
 };
-use crate::suite::{results::line, timeline::Mark};
+use crate::suite::{
+    results::line,
+    timeline::{FaultMark, Mark},
+};
 
 /// Clients in the picture besides those involved: enough to see that others were served.
 const OTHERS: usize = 6;
@@ -34,21 +37,78 @@ pub fn involved<'a>(history: &'a History, anomaly: &Anomaly) -> Vec<&'a Op> {
 pub fn meanwhile(marks: &[Mark], ops: &[&Op]) -> Vec<String> {
     let from = ops.iter().map(|op| op.invoked).min().unwrap_or_default();
     let to = ops.iter().filter_map(|op| op.returned).max().unwrap_or(from);
-    let fault = |mark: &Mark| match mark {
-        Mark::Fault(fault) if fault.from <= to && fault.to >= from => {
-            let hit: Vec<_> = fault.hit.iter().map(|node| format!("n{node}")).collect();
-            Some(format!(
-                "from {:.3} s to {:.3} s: {}, which hit {} ({})",
-                seconds(fault.from),
-                seconds(fault.to),
-                fault.what,
-                hit.join(" "),
-                fault.effect
-            ))
-        }
-        _ => None,
+    let told = |fault: &FaultMark, when: &str| {
+        let hit: Vec<_> = fault.hit.iter().map(|node| format!("n{node}")).collect();
+        format!(
+            "{when}, from {:.3} s to {:.3} s: {}, which hit {} ({}). {}",
+            seconds(fault.from),
+            seconds(fault.to),
+            fault.what,
+            hit.join(" "),
+            fault.effect,
+            fault.kind.what()
+        )
     };
-    marks.iter().filter_map(fault).collect()
+    let mut faults = marks.iter().filter_map(|mark| match mark {
+        Mark::Fault(fault) => Some(fault),
+        _ => None,
+    });
+    let during = |fault: &&FaultMark| fault.from <= to && fault.to >= from;
+    let during: Vec<_> = faults.clone().filter(during).collect();
+    // What led to it is often the healing of the fault before.
+    let before = faults.rfind(|fault| fault.to < from);
+    let before = before.filter(|_| during.is_empty());
+    let before = before.map(|fault| {
+        let ago = seconds(from) - seconds(fault.to);
+        told(fault, &format!("The fault before ended {ago:.1} s earlier"))
+    });
+    before.into_iter().chain(during.into_iter().map(|fault| told(fault, "Meanwhile"))).collect()
+}
+
+/// What was at the offsets of acknowledged appends when all replicas were read back, a sentence a
+/// replica that has something else there.
+#[must_use]
+pub fn in_the_end(history: &History, ops: &[&Op]) -> Vec<String> {
+    let mut told = Vec::new();
+    for op in ops {
+        let (Call::Append(append), Answer::Appended { first_offset, next_offset, .. }) =
+            (&op.call, &op.answer)
+        else {
+            continue;
+        };
+        let asked: Vec<_> = append.records.iter().map(|record| Some(*record)).collect();
+        for replica in history.replicas.iter().filter(|replica| replica.log == append.log) {
+            let there: Vec<_> = replica
+                .batches
+                .iter()
+                .flat_map(|batch| (batch.first_offset.0..).zip(&batch.records))
+                .filter(|(offset, _)| (first_offset.0..next_offset.0).contains(offset))
+                .map(|(_, record)| *record)
+                .collect();
+            if there != asked {
+                told.push(format!(
+                    "In the end n{} had {} at offsets {first_offset} to {}",
+                    replica.node,
+                    records(&there),
+                    next_offset.0.saturating_sub(1)
+                ));
+            }
+        }
+    }
+    told
+}
+
+fn records(all: &[Option<RecordId>]) -> String {
+    let name = |record: &Option<RecordId>| {
+        record.map_or("damaged bytes".to_owned(), |record| format!("record {record}"))
+    };
+    let mut names: Vec<_> = all.iter().take(SHOWN).map(name).collect();
+    match all.len() {
+        0 => return "nothing".to_owned(),
+        more if more > SHOWN => names.push(format!("{} more", more - SHOWN)),
+        _ => {}
+    }
+    names.join(", ")
 }
 
 /// What happened, a sentence an operation.
@@ -68,7 +128,7 @@ pub fn sentences(history: &History, ops: &[&Op]) -> String {
             number + 1,
             seconds(op.invoked),
             op.process,
-            escape(&asked(op)),
+            escape(&asked(op, claim)),
             op.id,
             escape(&answered(op)),
         );
@@ -76,7 +136,7 @@ pub fn sentences(history: &History, ops: &[&Op]) -> String {
     out
 }
 
-fn asked(op: &Op) -> String {
+fn asked(op: &Op, claim: Option<&Claim>) -> String {
     match &op.call {
         Call::Append(append) => {
             let ids: Vec<_> = append.records.iter().take(SHOWN).map(ToString::to_string).collect();
@@ -102,7 +162,13 @@ fn asked(op: &Op) -> String {
         Call::Read { log, linearizable: true, .. } => {
             format!("read the end of {log:?}, all that was acknowledged before (linearizable)")
         }
-        Call::Read { log, .. } => format!("read the end of {log:?}, of a bounded age"),
+        Call::Read { log, from, .. } => match claim.and_then(|claim| claim.bound_ms) {
+            Some(bound) => format!("read the end of {log:?}, no older than {bound} ms"),
+            None if claim.is_some_and(|claim| claim.at_least.is_some()) => {
+                format!("read the end of {log:?}, as new as what it had seen")
+            }
+            None => format!("read {log:?} from offset {from} on, however old it might be"),
+        },
     }
 }
 
