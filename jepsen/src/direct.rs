@@ -9,14 +9,14 @@ use anyhow::Result;
 use bytes::Bytes;
 use prost::Message as _;
 use quorate_jepsen_core::{
-    ids::{Epoch, Node, Offset, Stamp},
+    ids::{Epoch, Incarnation, Node, Offset, Stamp},
     op::{Answer, Append},
     payload,
 };
 use quorate_proto::v1::{
-    AppendConditions, AppendPart, AppendRequest, Consistency, CreateLogRequest, Effect,
-    ErrorDetail, ErrorKind, FenceRequest, Level, OnUnmet, Producer, ReadFrom, ReadRequest, Record,
-    TrimLogRequest, log_service_client::LogServiceClient, read_from::From as WireFrom,
+    AppendConditions, AppendPart, AppendRequest, Consistency, CreateLogRequest, DeleteLogRequest,
+    Effect, ErrorDetail, ErrorKind, FenceRequest, Level, OnUnmet, Producer, ReadFrom, ReadRequest,
+    Record, TrimLogRequest, log_service_client::LogServiceClient, read_from::From as WireFrom,
 };
 use tonic::{
     Request, Status,
@@ -149,6 +149,8 @@ pub struct Shown {
     pub age_ms: Option<u64>,
     /// The position it read at.
     pub position: Bytes,
+    /// Which of the logs of a name it showed.
+    pub incarnation: Option<Incarnation>,
 }
 
 /// A connection to each node, and the node last known to answer.
@@ -160,6 +162,7 @@ pub struct Direct {
     current: usize,
     deadline: Duration,
     position: Bytes,
+    incarnation: Option<Incarnation>,
 }
 
 impl Direct {
@@ -183,6 +186,7 @@ impl Direct {
             endpoints,
             deadline,
             position: Bytes::new(),
+            incarnation: None,
         })
     }
 
@@ -242,14 +246,40 @@ impl Direct {
     ///
     /// # Errors
     /// The failure; asking again is safe.
-    pub async fn create(&mut self, log: &str) -> Result<(), Failure> {
+    pub async fn create(&mut self, log: &str) -> Result<Answer, Failure> {
         let message = CreateLogRequest {
             name: log.to_owned(),
             if_absent: true,
             ..CreateLogRequest::default()
         };
         match self.client().create_log(self.request(message)).await {
-            Ok(_) => Ok(()),
+            Ok(answer) => {
+                let answer = answer.into_inner();
+                let info = answer.log.unwrap_or_default();
+                self.incarnation = Some(Incarnation(info.incarnation));
+                Ok(Answer::Created {
+                    created: answer.created,
+                    next_offset: Offset(info.next_offset),
+                    stamp: answer.stamp.map(stamp_of),
+                })
+            }
+            Err(status) => Err(self.failed(&status)),
+        }
+    }
+
+    /// Deletes a log: this incarnation only, or whichever has the name.
+    ///
+    /// # Errors
+    /// The failure.
+    pub async fn delete(
+        &mut self,
+        log: &str,
+        only: Option<Incarnation>,
+    ) -> Result<Answer, Failure> {
+        let incarnation = only.map(|only| only.0);
+        let message = DeleteLogRequest { name: log.to_owned(), incarnation };
+        match self.client().delete_log(self.request(message)).await {
+            Ok(answer) => Ok(Answer::Deleted { stamp: answer.into_inner().stamp.map(stamp_of) }),
             Err(status) => Err(self.failed(&status)),
         }
     }
@@ -264,6 +294,20 @@ impl Direct {
         producer: Option<(uuid::Uuid, u64)>,
         record_bytes: usize,
     ) -> Result<Answer, Failure> {
+        self.append_to(append, producer, record_bytes, None).await
+    }
+
+    /// As [`Direct::append`], but to this incarnation of the log only.
+    ///
+    /// # Errors
+    /// The failure.
+    pub async fn append_to(
+        &mut self,
+        append: &Append,
+        producer: Option<(uuid::Uuid, u64)>,
+        record_bytes: usize,
+        only: Option<Incarnation>,
+    ) -> Result<Answer, Failure> {
         let records = append.records.iter().map(|id| Record {
             value: payload::encode(*id, record_bytes).into(),
             ..Record::default()
@@ -273,7 +317,7 @@ impl Direct {
             writer_epoch: append.writer_epoch.map(|epoch| epoch.0),
             producer: producer
                 .map(|(id, sequence)| Producer { id: id.as_bytes().to_vec().into(), sequence }),
-            incarnation: None,
+            incarnation: only.map(|only| only.0),
         };
         let part = AppendPart {
             log: append.log.clone(),
@@ -287,6 +331,7 @@ impl Direct {
                 let answer = answer.into_inner();
                 let part = answer.part.unwrap_or_default();
                 self.position = answer.position;
+                self.incarnation = Some(Incarnation(part.incarnation));
                 Ok(Answer::Appended {
                     first_offset: Offset(part.first_offset),
                     next_offset: Offset(part.next_offset),
@@ -343,6 +388,12 @@ impl Direct {
         &self.position
     }
 
+    /// Which of the logs of a name the last answer to a creation or an append was of.
+    #[must_use]
+    pub fn incarnation(&self) -> Option<Incarnation> {
+        self.incarnation
+    }
+
     /// Reads the last records of a log.
     ///
     /// # Errors
@@ -396,6 +447,7 @@ impl Direct {
             node: Node(header.served_by),
             age_ms: header.age_ms,
             position: header.position,
+            incarnation: Some(Incarnation(header.incarnation)),
         })
     }
 }

@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use quorate_jepsen_core::{
-    ids::{Epoch, Node, Offset},
+    ids::{Epoch, Incarnation, Node, Offset},
     op::{Batch, ReplicaLog},
     payload,
 };
@@ -153,6 +153,7 @@ impl NodeApi {
     pub async fn read_all(&mut self, log: &str) -> Result<ReplicaLog> {
         let mut batches = Vec::new();
         let mut ends: Option<(u64, u64)> = None;
+        let mut incarnation = None;
         let mut from: Option<u64> = None;
         loop {
             let request = ReadRequest {
@@ -186,6 +187,7 @@ impl NodeApi {
                 if let Some(header) = header {
                     ensure!(header.served_by == self.node.0, "answered by {}", header.served_by);
                     ends = Some((header.start_offset, header.next_offset));
+                    incarnation = Some(Incarnation(header.incarnation));
                 }
                 for batch in stored {
                     batches.push(batch_of(batch)?);
@@ -197,7 +199,7 @@ impl NodeApi {
                 return Ok(ReplicaLog {
                     node: self.node,
                     log: log.to_owned(),
-                    incarnation: None,
+                    incarnation,
                     start_offset: Offset(start),
                     next_offset: Offset(next),
                     batches,
@@ -208,31 +210,40 @@ impl NodeApi {
     }
 }
 
-/// Turns a stored batch into a history's: records become who they say they are.
+/// Turns a stored batch into a history's: records become who they say they are, and where bytes are
+/// damaged, nobody. A node that serves such bytes is what is to be found, so it is no error.
 ///
 /// # Errors
-/// Its bytes do not fit its checksum, are no batch, or hold another number of records than said.
+/// It is intact and no batch, or holds another number of records than said.
 pub fn batch_of(stored: StoredBatch) -> Result<Batch> {
     use prost::Message as _;
     let crc32c = crc32c::crc32c(&stored.batch);
     let at = stored.first_offset;
-    ensure!(crc32c == stored.batch_crc32c, "batch at {at}: bytes do not fit their checksum");
-    let records = RecordBatch::decode(&stored.batch[..])
-        .with_context(|| format!("batch at {at}: no RecordBatch"))?
-        .records;
+    let intact = crc32c == stored.batch_crc32c;
+    let decoded = RecordBatch::decode(&stored.batch[..]);
+    let mut records: Vec<_> = match decoded {
+        Ok(batch) => batch.records.iter().map(|record| payload::decode(&record.value)).collect(),
+        Err(why) if intact => return Err(why).context(format!("batch at {at}: no RecordBatch")),
+        Err(_) => Vec::new(),
+    };
     ensure!(
-        records.len() == stored.count as usize,
+        !intact || records.len() == stored.count as usize,
         "batch at {at}: {} records, {} said",
         records.len(),
         stored.count
     );
+    records.resize(stored.count as usize, None);
+    if !intact && records.iter().all(Option::is_some) {
+        // What is damaged is none of the values: then it is not known which record it is.
+        records.fill(None);
+    }
     let end = at + u64::from(stored.count);
     let from = stored.visible_from.clamp(at, end);
     let to = if stored.visible_to == 0 { end } else { stored.visible_to.clamp(from, end) };
     let visible = &records[(from - at) as usize..(to - at) as usize];
     Ok(Batch {
         first_offset: Offset(from),
-        records: visible.iter().map(|record| payload::decode(&record.value)).collect(),
+        records: visible.to_vec(),
         timestamp_ms: stored.timestamp_ms,
         crc32c,
         writer_epoch: stored.writer_epoch.map(Epoch),

@@ -2,10 +2,11 @@
 //!
 //! [`FaultyDisk`] is a small library preloaded into one node, told what to do through a file both
 //! have mapped. It needs a C compiler (as building the server does), and no root. [`LoopDisk`] loses
-//! power, and needs root. [`batches`], [`damage`] and [`tear`] change what lies on a disk.
+//! power, and needs root. [`batches`], [`damage`], [`tear`] and [`find_record`] change what lies on a disk.
 
 mod power;
 mod segment;
+mod stored;
 
 use std::{
     fs::File,
@@ -18,6 +19,7 @@ use anyhow::{Context as _, Result, ensure};
 
 pub use power::LoopDisk;
 pub use segment::{Found, batches, damage, tear};
+pub use stored::{Stored, find_record};
 
 const SOURCE: &str = include_str!("preload.c");
 

@@ -66,6 +66,7 @@ impl Ongoing {
             Fault::Transfer => (self.before, "hand-overs"),
             Fault::RollingRestart => (self.before, "restarts"),
             Fault::Snapshot => (self.before, "snapshots"),
+            Fault::BitRot { .. } => (self.before, "damaged logs met by readers"),
             // Known only when it has ended.
             Fault::Member { .. } => (0, "changes of members"),
             fault => {
@@ -73,6 +74,7 @@ impl Ongoing {
                     Fault::Partition { .. } => "calls held or reset",
                     Fault::ReplyLoss { .. } => "replies held",
                     Fault::SlowDisk { .. } => "slow writes and syncs",
+                    Fault::QuickRestart { .. } => "slow writes and syncs before it was killed",
                     Fault::StallDisk { .. } => "writes and syncs hung",
                     _ => "chunks delayed",
                 };
@@ -96,7 +98,9 @@ impl Ongoing {
                 _ => traffic.delayed,
             };
         }
-        if let Fault::SlowDisk { .. } | Fault::StallDisk { .. } = &self.fault {
+        if let Fault::SlowDisk { .. } | Fault::StallDisk { .. } | Fault::QuickRestart { .. } =
+            &self.fault
+        {
             for node in &self.hit {
                 sum += u64::from(cluster.disk(*node)?.done()?);
             }

@@ -160,6 +160,20 @@ pub enum Fault {
         /// Whose.
         target: Target,
     },
+    /// A bit of a record that a node has stored is flipped while it is stopped. It must not show that
+    /// record; when it ends the bit is put back.
+    BitRot {
+        /// Whose.
+        target: Target,
+    },
+    /// A node whose writes and syncs take longer is killed, and started again at once: before others
+    /// miss it, and without what it had not written yet.
+    QuickRestart {
+        /// Whose.
+        target: Target,
+        /// Each write and sync.
+        stall_ms: u32,
+    },
     /// Syncs fail until the node has stopped; a start when it ends.
     SyncError {
         /// Whose.
@@ -219,6 +233,8 @@ impl Fault {
             Self::StallDisk { .. } => Kind::StallDisk,
             Self::DiskFull { .. } => Kind::DiskFull,
             Self::BitFlip { .. } => Kind::BitFlip,
+            Self::BitRot { .. } => Kind::BitRot,
+            Self::QuickRestart { .. } => Kind::QuickRestart,
             Self::SyncError { .. } => Kind::SyncError,
             Self::Snapshot => Kind::Snapshot,
             Self::Member { .. } => Kind::Member,
@@ -257,7 +273,7 @@ macro_rules! kinds {
 impl Kind {
     /// Those that need a library between a node and its disk.
     pub const BY_PRELOAD: &[Self] =
-        &[Self::SlowDisk, Self::StallDisk, Self::DiskFull, Self::SyncError];
+        &[Self::SlowDisk, Self::StallDisk, Self::DiskFull, Self::SyncError, Self::QuickRestart];
 }
 
 kinds! {
@@ -278,6 +294,8 @@ kinds! {
     StallDisk = "stall-disk": "Writes and syncs of a node hang.",
     DiskFull = "disk-full": "Writes of a node fail for lack of room; it must stop.",
     BitFlip = "bit-flip": "A bit of a killed node's log is flipped; it must not start.",
+    BitRot = "bit-rot": "A bit of a stored record is flipped while its node is stopped; it must not show it.",
+    QuickRestart = "quick-restart": "A node with a slow disk is killed and started again before others miss it.",
     SyncError = "sync-error": "Syncs of a node fail; it must stop.",
     Snapshot = "snapshot": "Every node builds a snapshot.",
     Member = "member": "The members change: one more, one less, the leader out, a dead one replaced; others are hurt meanwhile.",

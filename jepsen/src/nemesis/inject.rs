@@ -10,12 +10,14 @@ use super::{
     fault::{Fault, Target},
     links,
     members::{Change, Changing, Meanwhile, Step},
+    rot,
     shape::Shape,
 };
 use crate::{
     cluster::{Cluster, FrozenThreads},
     disk,
     network::{Caller, Condition, Gate},
+    record::Recorder,
 };
 
 /// A fault that is on.
@@ -34,6 +36,7 @@ pub struct Ongoing {
     pub apart: Vec<Node>,
     pub(super) frozen: Vec<FrozenThreads>,
     damaged: Vec<disk::Found>,
+    pub(super) rotten: Vec<disk::Stored>,
     pub(super) changing: Option<Changing>,
     /// Stopped while the members change.
     stopped: Vec<Node>,
@@ -66,6 +69,8 @@ impl Ongoing {
             | Fault::StallDisk { target }
             | Fault::DiskFull { target }
             | Fault::BitFlip { target }
+            | Fault::BitRot { target }
+            | Fault::QuickRestart { target, .. }
             | Fault::SyncError { target } => target.resolve(&nodes, leader),
             Fault::Member { change: Change::Remove(target) | Change::Replace(target), .. } => {
                 target.resolve(&nodes, leader)
@@ -89,6 +94,7 @@ impl Ongoing {
             },
             frozen: Vec::new(),
             damaged: Vec::new(),
+            rotten: Vec::new(),
             changing: None,
             stopped: Vec::new(),
             log_end: 0,
@@ -159,7 +165,7 @@ impl Ongoing {
                 cluster.lose_power(&self.hit).await?;
                 self.down.clone_from(&self.hit);
             }
-            Fault::SlowDisk { stall_ms, .. } => {
+            Fault::SlowDisk { stall_ms, .. } | Fault::QuickRestart { stall_ms, .. } => {
                 for node in &self.hit {
                     cluster.disk(*node)?.set(disk::Fault::Stall(*stall_ms))?;
                 }
@@ -203,6 +209,17 @@ impl Ongoing {
                 self.changing = Some(changing);
                 tokio::time::sleep(Duration::from_millis(after_ms)).await;
                 self.meanwhile(cluster, meanwhile, comes).await?;
+            }
+            Fault::BitRot { .. } => {
+                for node in self.hit.clone() {
+                    // What it has stored so far goes from its memory into files.
+                    cluster.api(node)?.trigger_snapshot(0).await?;
+                    stop(cluster, node).await?;
+                    let stored = disk::find_record(&cluster.data_dir(node))?;
+                    stored.damage()?;
+                    self.rotten.push(stored);
+                    cluster.start_node(node)?;
+                }
             }
             Fault::RollingRestart | Fault::Transfer | Fault::Snapshot => {}
         }
@@ -253,8 +270,21 @@ impl Ongoing {
     ///
     /// # Errors
     /// Something that should have worked did not.
-    pub async fn go_on(&mut self, cluster: &mut Cluster) -> Result<()> {
+    pub async fn go_on(&mut self, cluster: &mut Cluster, recorder: &Recorder) -> Result<()> {
         match &self.fault {
+            Fault::BitRot { .. } if self.repeated.is_none() => {
+                let mut met = 0;
+                for node in &self.hit {
+                    // Not up yet, or no longer: next time, or never.
+                    let mut api = cluster.api(*node)?;
+                    if api.status().await.is_err() {
+                        self.before = u64::from(!cluster.running().contains(node));
+                        return Ok(());
+                    }
+                    met += rot::read_everything(&mut api, recorder).await;
+                }
+                (self.before, self.repeated) = (met, Some(Instant::now()));
+            }
             Fault::Transfer => {
                 if self.repeated.is_some_and(|last| last.elapsed() < TRANSFER_EVERY) {
                     return Ok(());
@@ -271,9 +301,7 @@ impl Ongoing {
             }
             Fault::RollingRestart if self.repeated.is_none() => {
                 for node in cluster.nodes() {
-                    cluster.terminate(node)?;
-                    let status = cluster.wait_exit(node, STOP_WITHIN).await?;
-                    ensure!(status.success(), "n{node} answered SIGTERM with {status}");
+                    stop(cluster, node).await?;
                     cluster.start_node(node)?;
                     cluster.wait_converged().await?;
                     self.before += 1;
@@ -341,6 +369,25 @@ impl Ongoing {
                     restart(cluster, node, 100).await?;
                 }
             }
+            Fault::BitRot { .. } => {
+                for node in &self.hit {
+                    // It may have noticed and stopped by itself.
+                    if cluster.running().contains(node) {
+                        cluster.kill(&[*node]).await?;
+                    } else {
+                        cluster.wait_exit(*node, STOP_WITHIN).await?;
+                    }
+                    self.down.push(*node);
+                }
+                self.rotten.iter().try_for_each(disk::Stored::damage)?;
+            }
+            Fault::QuickRestart { .. } => {
+                for node in self.hit.clone() {
+                    cluster.kill(&[node]).await?;
+                    cluster.disk(node)?.heal()?;
+                    cluster.start_node(node)?;
+                }
+            }
             Fault::PowerAll => cluster.restore_power(&self.hit)?,
             Fault::SlowDisk { .. }
             | Fault::StallDisk { .. }
@@ -388,11 +435,17 @@ const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
 
 /// Stops a node and starts it with clocks of this rate.
 async fn restart(cluster: &mut Cluster, node: Node, percent: u32) -> Result<()> {
+    stop(cluster, node).await?;
+    cluster.clock(node)?.run_at(percent);
+    cluster.start_node(node)
+}
+
+/// Stops a node as an operator does.
+async fn stop(cluster: &mut Cluster, node: Node) -> Result<()> {
     cluster.terminate(node)?;
     let status = cluster.wait_exit(node, STOP_WITHIN).await?;
     ensure!(status.success(), "n{node} answered SIGTERM with {status}");
-    cluster.clock(node)?.run_at(percent);
-    cluster.start_node(node)
+    Ok(())
 }
 
 async fn last_log_index(cluster: &Cluster, node: Node) -> Result<u64> {

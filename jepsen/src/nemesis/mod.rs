@@ -6,5 +6,6 @@ pub mod fault;
 pub mod inject;
 mod links;
 pub mod members;
+mod rot;
 pub mod schedule;
 pub mod shape;

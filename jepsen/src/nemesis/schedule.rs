@@ -194,6 +194,10 @@ fn fault(kind: Kind, turn: usize, seed: &mut Seed) -> Fault {
         Kind::DiskFull => Fault::DiskFull { target: one },
         Kind::BitFlip => Fault::BitFlip { target: one },
         Kind::SyncError => Fault::SyncError { target: one },
+        Kind::BitRot => Fault::BitRot { target: one },
+        Kind::QuickRestart => {
+            Fault::QuickRestart { target: one, stall_ms: *seed.pick(&[20, 100, 300]) }
+        }
         Kind::Snapshot => Fault::Snapshot,
         Kind::Member => member(turn, seed),
     }

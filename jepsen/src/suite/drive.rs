@@ -278,7 +278,7 @@ async fn faults(
         // Installing may have taken its time: it lasts as long as drawn all the same.
         let end = Instant::now() + Duration::from_millis(window.for_ms);
         while Instant::now() < end {
-            ongoing.go_on(cluster).await.with_context(|| format!("during {what}"))?;
+            ongoing.go_on(cluster, recorder).await.with_context(|| format!("during {what}"))?;
             let left = end.saturating_duration_since(Instant::now());
             tokio::time::sleep(left.min(GO_ON_EVERY)).await;
         }

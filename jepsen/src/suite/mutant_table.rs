@@ -19,6 +19,10 @@ const fn window(at_ms: u64, for_ms: u64, fault: Fault) -> Window {
 const LEADER_ALONE: Fault = Fault::Partition { shape: Shape::LeaderAlone, gate: Gate::Hold };
 const PAUSED_LEADER: Fault = Fault::Pause { target: Target::Leader, delay_ms: 0 };
 const LOST_REPLIES: Fault = Fault::ReplyLoss { target: Target::Leader, clients: true };
+const PULLED_PLUG: Fault = Fault::PowerAll;
+const KILLED_LEADER: Fault = Fault::Kill { target: Target::Leader };
+const ROTTEN_FOLLOWER: Fault = Fault::BitRot { target: Target::Follower(0) };
+const RESTARTED_LEADER: Fault = Fault::QuickRestart { target: Target::Leader, stall_ms: 300 };
 const SLOW_FOLLOWER: Fault = Fault::SlowDisk { target: Target::Follower(0), stall_ms: 300 };
 
 /// An acknowledged append is gone, or another is where it was.
@@ -36,6 +40,47 @@ pub const ALL: &[Mutant] = &[
         windows: &[window(3_000, 1_500, Fault::PowerAll), window(9_000, 1_500, Fault::PowerAll)],
         time_limit: 14,
         caught_as: LOST,
+    },
+    Mutant {
+        name: "skip_vote_fsync",
+        what: "a vote is answered for before it is on the disk",
+        breaks: "P1, P3, P12",
+        workload: Workload::Idempotent,
+        concurrency: 12,
+        rate: 500,
+        windows: &[
+            window(3_000, 1_500, PULLED_PLUG),
+            window(7_500, 1_500, PULLED_PLUG),
+            window(12_000, 1_500, PULLED_PLUG),
+        ],
+        time_limit: 16,
+        caught_as: &[
+            Anomaly::ReplicasDiffer,
+            Anomaly::DigestsDiffer,
+            Anomaly::LostAppend,
+            Anomaly::MovedAppend,
+        ],
+    },
+    Mutant {
+        name: "leader_restore",
+        what: "a leader that starts again leads on, without an election",
+        breaks: "P6",
+        workload: Workload::Append,
+        concurrency: 24,
+        rate: 1000,
+        windows: &[
+            window(2_500, 1_500, RESTARTED_LEADER),
+            window(6_000, 1_500, RESTARTED_LEADER),
+            window(9_500, 1_500, RESTARTED_LEADER),
+            window(13_000, 1_500, RESTARTED_LEADER),
+        ],
+        time_limit: 17,
+        caught_as: &[
+            Anomaly::StaleRead,
+            Anomaly::PositionBackwards,
+            Anomaly::LostAppend,
+            Anomaly::MovedAppend,
+        ],
     },
     Mutant {
         name: "ack_on_send",
@@ -87,6 +132,28 @@ pub const ALL: &[Mutant] = &[
         windows: &[window(2_500, 3_000, LOST_REPLIES)],
         time_limit: 9,
         caught_as: &[Anomaly::DuplicateRecord],
+    },
+    Mutant {
+        name: "batch_split_on_retry",
+        what: "a batch that is sent again is stored as two",
+        breaks: "P2, P3",
+        workload: Workload::Idempotent,
+        concurrency: 12,
+        rate: 500,
+        windows: &[window(2_500, 2_500, KILLED_LEADER), window(7_500, 2_500, KILLED_LEADER)],
+        time_limit: 13,
+        caught_as: &[Anomaly::TornBatch],
+    },
+    Mutant {
+        name: "no_checksum_check",
+        what: "stored batches are served without a look at their checksums",
+        breaks: "P14",
+        workload: Workload::Append,
+        concurrency: 12,
+        rate: 500,
+        windows: &[window(3_000, 4_000, ROTTEN_FOLLOWER)],
+        time_limit: 10,
+        caught_as: &[Anomaly::DamagedRecord, Anomaly::ReadRewritten],
     },
     Mutant {
         name: "ignore_fence",

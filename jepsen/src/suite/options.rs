@@ -25,6 +25,8 @@ pub enum Workload {
     Session,
     /// Appends and trims of one log.
     Trim,
+    /// Appends to a log that is deleted and created again.
+    CreateDelete,
     /// All of them together.
     Mixed,
 }
@@ -43,6 +45,7 @@ impl Workload {
             followers: 0,
             sessions: 0,
             trimmers: 0,
+            outlivers: 0,
             ..Mix::default()
         };
         let pause = Duration::from_micros(concurrency as u64 * 1_000_000 / rate.max(1));
@@ -56,6 +59,7 @@ impl Workload {
                 Mix { plain: writers - followers + 1, expect_one_in: 0, followers, ..none }
             }
             Self::Trim => Mix { trimmers: writers, ..none },
+            Self::CreateDelete => Mix { outlivers: writers, ..none },
             Self::Session => Mix { sessions: writers, ..none },
             Self::Mixed => {
                 let fenced = (writers / 5).max(2);
@@ -63,7 +67,16 @@ impl Workload {
                 let rest = writers.saturating_sub(fenced + followers + sessions).max(2);
                 let producers = rest.div_ceil(2);
                 let plain = rest - producers;
-                Mix { producers, plain, fenced, followers, sessions, trimmers: 1, ..none }
+                Mix {
+                    producers,
+                    plain,
+                    fenced,
+                    followers,
+                    sessions,
+                    trimmers: 1,
+                    outlivers: 1,
+                    ..none
+                }
             }
         };
         Mix { pause, ..mix }

@@ -152,6 +152,12 @@ pub(super) async fn append(
         expected_offset_by_leader(context, group, &part)?;
     }
     let (bytes, started) = (part.batch.bytes.len(), runtime::now());
+    #[cfg(feature = "planted")]
+    if planted::is("batch_split_on_retry")
+        && let Some(done) = super::split::append(context, group, &part, deadline).await?
+    {
+        return Ok(response(context, group, &done));
+    }
     let done = context.execute(group, Command::Append(vec![part]), deadline).await;
     count(context, done.as_ref().map(|(_, accepted)| accepted), bytes, started);
     Ok(response(context, group, &done?))

@@ -18,3 +18,5 @@ pub mod position;
 pub mod read;
 pub mod route;
 pub mod service;
+#[cfg(feature = "planted")]
+mod split;

@@ -121,7 +121,14 @@ impl Writer {
     ) -> io::Result<()> {
         let mut pieces = Vec::new();
         for op in ops {
-            take_apart(op, &mut pieces, waiting);
+            match op {
+                // A planted fault: what gets to the disk in time is the vote of the term before.
+                Op::Vote { group, mut vote, reply } if planted::is("skip_vote_fsync") => {
+                    (vote.term, vote.committed) = (vote.term.saturating_sub(1), false);
+                    take_apart(Op::Vote { group, vote, reply }, &mut pieces, waiting);
+                }
+                op => take_apart(op, &mut pieces, waiting),
+            }
         }
         if !pieces.is_empty() || closing {
             self.add_commit_points(&mut pieces);

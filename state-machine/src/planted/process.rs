@@ -8,12 +8,16 @@ pub const VARIABLE: &str = "QUORATE_PLANTED";
 /// Every fault that a real node can have, and what it does. Simulations have more.
 pub const FAULTS: &[(&str, &str)] = &[
     ("skip_log_fsync", "the Raft log says that entries are durable when they are only written"),
+    ("skip_vote_fsync", "a vote is answered for before it is on the disk"),
+    ("leader_restore", "a leader that starts again leads on, without an election"),
     ("ack_on_send", "a leader counts an entry as stored by a follower once it is sent"),
     ("stale_leader_read", "a leader answers linearizable reads without asking whether it leads"),
     ("lease_ignores_pause", "a leader's lease doesn't count the time its process was stopped"),
     ("no_dedupe", "a producer's retry is stored as a new batch"),
     ("ignore_fence", "an append under a lower writer epoch goes through"),
     ("fence_not_persisted", "writer epochs are gone when a node starts again"),
+    ("batch_split_on_retry", "a batch that is sent again is stored as two"),
+    ("no_checksum_check", "stored batches are served without a look at their checksums"),
     ("expected_offset_by_leader", "an expected offset is judged before the append is ordered"),
     ("age_from_receive_time", "a follower counts the age of its state from the leader's answer"),
     ("no_leadership_confirmation", "a leader vouches for ages without asking whether it leads"),

@@ -10,6 +10,7 @@ use self_cell::self_cell;
 
 use crate::{
     keys::Key,
+    planted,
     view::{View, ViewError, Visit},
 };
 
@@ -92,6 +93,9 @@ fn range(from: &[u8], to: &[u8]) -> ReadOptions {
     let mut options = ReadOptions::default();
     options.set_iterate_lower_bound(from);
     options.set_iterate_upper_bound(to);
+    if planted::is("no_checksum_check") {
+        options.set_verify_checksums(false);
+    }
     options
 }
 

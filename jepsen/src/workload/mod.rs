@@ -1,11 +1,14 @@
 //! Clients that keep a cluster busy and note every answer.
 //!
-//! Seven kinds, each on the logs where its promise can be judged: *producers* that send a batch again
+//! Eight kinds, each on the logs where its promise can be judged: *producers* that send a batch again
 //! under its sequence until it is acknowledged; *plain* writers, one attempt each, some with an expected
 //! offset; *fenced* writers that take the log from each other by raising its epoch; *readers* that ask
 //! any node for a linearizable view of the end, *followers* for one of a bounded age, and *sessions*
-//! that append anywhere, read anywhere else, and demand to see what they have seen; and *trimmers*, who
-//! take away the begin of the log they append to.
+//! that append anywhere, read anywhere else, and demand to see what they have seen; *trimmers*, who
+//! take away the begin of the log they append to; and *outlivers*, whose log is deleted and created
+//! again.
+
+mod lives;
 
 use std::{
     sync::{
@@ -19,7 +22,7 @@ use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use quorate_jepsen_core::{
     history::Event,
-    ids::{Offset, Process},
+    ids::{Offset, OpId, Process},
     op::{self, Answer, Append, Call, Claim},
     seed::Seed,
 };
@@ -41,6 +44,9 @@ pub const FENCED: &str = "fenced";
 /// Trimmers append to this one, and take its begin away.
 pub const TRIMMED: &str = "trimmed";
 
+/// Outlivers delete and create this one. A run without them has no such log.
+pub const REBORN: &str = "reborn";
+
 /// How many clients of each kind, and what they send.
 #[derive(Clone, Debug)]
 pub struct Mix {
@@ -60,6 +66,8 @@ pub struct Mix {
     pub sessions: usize,
     /// Clients that append and trim.
     pub trimmers: usize,
+    /// Clients whose log is deleted and created again.
+    pub outlivers: usize,
     /// Records of one append: 1 up to this.
     pub max_records: u64,
     /// Bytes of one record.
@@ -84,6 +92,7 @@ impl Default for Mix {
             followers: 1,
             sessions: 1,
             trimmers: 0,
+            outlivers: 0,
             max_records: 5,
             record_bytes: 100,
             pause: Duration::from_millis(2),
@@ -112,10 +121,16 @@ struct Client {
 }
 
 impl Workload {
-    /// The logs that are written.
+    /// The logs that are there from the begin on.
+    #[must_use]
+    pub fn created_first() -> [&'static str; 3] {
+        [SHARED, FENCED, TRIMMED]
+    }
+
+    /// The logs that are to be read back.
     #[must_use]
     pub fn logs() -> Vec<String> {
-        [SHARED, FENCED, TRIMMED].map(str::to_owned).to_vec()
+        [SHARED, FENCED, TRIMMED, REBORN].map(str::to_owned).to_vec()
     }
 
     /// Creates the logs and starts the clients.
@@ -129,12 +144,12 @@ impl Workload {
         mix: &Mix,
     ) -> Result<Self> {
         let direct = Direct::new(endpoints, mix.deadline)?;
-        for log in Self::logs() {
+        for log in Self::created_first() {
             let mut direct = direct.clone();
             until("creating a log", PATIENCE, || {
-                let (mut asking, log) = (direct.clone(), log.clone());
+                let mut asking = direct.clone();
                 direct.rotate();
-                async move { asking.create(&log).await.map_err(|why| anyhow::anyhow!("{why:?}")) }
+                async move { asking.create(log).await.map_err(|why| anyhow::anyhow!("{why:?}")) }
             })
             .await?;
         }
@@ -173,6 +188,9 @@ impl Workload {
         }
         for number in 0..mix.trimmers {
             clients.spawn(client("trimmer", number).trim());
+        }
+        for number in 0..mix.outlivers {
+            clients.spawn(client("outliver", number).outlive());
         }
         Ok(Self { stop, pause_us, clients })
     }
@@ -215,7 +233,7 @@ impl Client {
         Append { log: log.to_owned(), records, ..Append::default() }
     }
 
-    fn note(&self, op: quorate_jepsen_core::ids::OpId, result: &Result<Answer, Failure>) {
+    fn note(&self, op: OpId, result: &Result<Answer, Failure>) {
         let answer = match result {
             Ok(answer) => answer.clone(),
             Err(failure) => failure.answer(),
@@ -376,7 +394,7 @@ impl Client {
         log: String,
         asked: &Asked,
         seen: Option<Offset>,
-    ) -> Option<Shown> {
+    ) -> (OpId, Option<Shown>) {
         let endpoint = self.seed.below(64) as usize;
         self.direct.aim(endpoint);
         // Where a read of the last records begins is known only with its answer, so the history is
@@ -404,11 +422,11 @@ impl Client {
                     served: None,
                     at_least: seen.filter(|_| asked.at_least.is_some()),
                 }));
-                Some(shown)
+                (op, Some(shown))
             }
             Err(failure) => {
                 self.recorder.answer(op, failure.answer());
-                None
+                (op, None)
             }
         }
     }
@@ -450,7 +468,8 @@ impl Client {
                     on_unmet: OnUnmet::Wait,
                 };
                 let end = seen.as_ref().map(|(end, _)| *end);
-                if let Some(shown) = self.ask(process, SHARED.to_owned(), &asked, end).await {
+                let (_, shown) = self.ask(process, SHARED.to_owned(), &asked, end).await;
+                if let Some(shown) = shown {
                     seen = Some((shown.next_offset, shown.position));
                 }
             }
