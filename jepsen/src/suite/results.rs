@@ -2,7 +2,7 @@
 //! was worth anything.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     fmt::Write as _,
 };
@@ -10,7 +10,7 @@ use std::{
 use quorate_jepsen_core::{
     check::{Report, Verdict, check},
     history::History,
-    ids::{Moment, OpId},
+    ids::{Moment, Node, OpId},
     op::{Answer, Call, Op},
 };
 use serde::Serialize;
@@ -106,6 +106,7 @@ impl Results {
             }
         }
         failures.extend(wrong);
+        failures.extend(two_leaders(marks));
         let mut gaps = gaps(&coverage, marks);
         if coverage.faults.contains_key(&Kind::Aside) && !sides::seen(&history.asked, &sides) {
             gaps.push("too few reads were sent to nodes that were cut off".to_owned());
@@ -310,6 +311,26 @@ fn coverage(history: &History, marks: &[Mark]) -> Coverage {
     coverage
 }
 
+/// The name of a failure: more than one node said that it led a term (P12).
+pub const TWO_LEADERS: &str = "two-leaders";
+
+/// A term has one leader, whenever its nodes are asked.
+fn two_leaders(marks: &[Mark]) -> Vec<String> {
+    let mut led: BTreeMap<u64, BTreeSet<Node>> = BTreeMap::new();
+    for mark in marks {
+        let Mark::Sample { nodes, .. } = mark else { continue };
+        for node in nodes.iter().filter(|node| node.leads) {
+            led.entry(node.term).or_default().insert(node.node);
+        }
+    }
+    let several = led.into_iter().filter(|(_, nodes)| nodes.len() > 1);
+    let told = several.map(|(term, nodes)| {
+        let names: Vec<_> = nodes.iter().map(|node| format!("n{node}")).collect();
+        format!("{TWO_LEADERS} of term {term}: {} led it, and a term has one", names.join(", "))
+    });
+    told.collect()
+}
+
 /// Property 16: what a run must have seen to mean anything.
 fn gaps(coverage: &Coverage, marks: &[Mark]) -> Vec<String> {
     let mut gaps = Vec::new();
@@ -383,5 +404,33 @@ impl fmt::Display for Results {
             writeln!(f, "  not covered: {gap}")?;
         }
         writeln!(f, "verdict: {}", name(self.verdict()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::suite::timeline::NodeSample;
+
+    fn sample(leaders: &[(u64, u64)]) -> Mark {
+        let node = |(node, term): &(u64, u64)| NodeSample {
+            node: Node(*node),
+            leads: true,
+            term: *term,
+            committed: 0,
+            applied: 0,
+            age_ms: None,
+        };
+        Mark::Sample { at: Moment(0), nodes: leaders.iter().map(node).collect() }
+    }
+
+    #[test]
+    fn a_term_has_one_leader_and_a_moment_may_have_two() {
+        // An old leader that does not know yet is none of this.
+        let sound = [sample(&[(1, 1)]), sample(&[(1, 1), (2, 2)]), sample(&[(2, 2)])];
+        assert_eq!(two_leaders(&sound), Vec::<String>::new());
+        let found = two_leaders(&[&sound[..], &[sample(&[(3, 2)])]].concat());
+        assert_eq!(found.len(), 1);
+        assert!(found[0].starts_with("two-leaders of term 2: n2, n3"), "{found:?}");
     }
 }
