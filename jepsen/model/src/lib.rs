@@ -37,6 +37,24 @@ pub enum Mistake {
     NoWaitForApply,
     /// The commit index is pushed with heartbeats and taken for evidence.
     HeartbeatIsEvidence,
+    /// Off by one entry: the age is stated when all but the last one is applied.
+    OneEntryShort,
+    /// Off by one round: a probe that comes during a round is answered by it, not by the next one.
+    /// Takes two probes to go wrong.
+    JoinsRound,
+}
+
+impl Mistake {
+    /// All there are.
+    pub const ALL: [Self; 7] = [
+        Self::StampedOnArrival,
+        Self::LeaderExempt,
+        Self::RoundReusedAcrossTerms,
+        Self::NoWaitForApply,
+        Self::HeartbeatIsEvidence,
+        Self::OneEntryShort,
+        Self::JoinsRound,
+    ];
 }
 
 /// Bounds of the search.
@@ -138,7 +156,12 @@ impl Protocol {
     /// What the reader may state: the `sent` of its proof, if that is applied.
     fn stated(&self, state: &State) -> Option<u8> {
         let (sent, index) = state.proof?;
-        (self.mistake == Mistake::NoWaitForApply || index <= state.applied).then_some(sent)
+        let applied = match self.mistake {
+            Mistake::NoWaitForApply => u8::MAX,
+            Mistake::OneEntryShort => state.applied + 1,
+            _ => state.applied,
+        };
+        (index <= applied).then_some(sent)
     }
 
     /// Begins or completes a round; the answer goes out with a quorum.
@@ -246,8 +269,12 @@ impl Model for Protocol {
             Action::Deliver(Message::Probe { sent, to }) => {
                 let node = &mut state.nodes[to];
                 let term = node.leads?;
-                if node.round.is_some() {
-                    return None;
+                if let Some(round) = &mut node.round {
+                    if self.mistake != Mistake::JoinsRound || round.sent >= sent {
+                        return None;
+                    }
+                    round.sent = sent;
+                    return Some(state);
                 }
                 let index = node.commit;
                 // Its own acknowledgement is worth as much as another's: only in its term.
