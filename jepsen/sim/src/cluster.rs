@@ -26,8 +26,10 @@ use crate::{
 /// A cluster's shape.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    /// Nodes, numbered from 1.
+    /// Nodes at the beginning, numbered from 1.
     pub nodes: u64,
+    /// Nodes that can be switched on later, numbered from there.
+    pub spares: u64,
     /// Groups.
     pub groups: u32,
     /// Elections.
@@ -38,14 +40,21 @@ pub struct Shape {
     pub flush_interval: Duration,
     /// Recently applied batches that a node keeps in memory.
     pub recent_bytes: usize,
+    /// Whether there are logs that are deleted and created again.
+    pub recreated: bool,
     /// A sync of a disk takes this long: shortest and longest.
     pub sync_ticks: (u64, u64),
 }
 
 impl Shape {
-    /// The nodes.
+    /// The nodes at the beginning.
     pub fn ids(&self) -> impl Iterator<Item = HostId> + use<> {
         1..=self.nodes
+    }
+
+    /// All that there can be.
+    pub fn all_ids(&self) -> impl Iterator<Item = HostId> + use<> {
+        1..=self.nodes + self.spares
     }
 }
 
@@ -55,6 +64,10 @@ thread_local! {
     static FAILED: RefCell<Option<String>> = const { RefCell::new(None) };
     /// Hosts that passed their crash point.
     static DYING: RefCell<BTreeSet<HostId>> = const { RefCell::new(BTreeSet::new()) };
+    /// Switched on for the first time, and not gone for good.
+    static IN_SERVICE: RefCell<BTreeSet<HostId>> = const { RefCell::new(BTreeSet::new()) };
+    /// To be stopped for good.
+    static RETIRING: RefCell<BTreeSet<HostId>> = const { RefCell::new(BTreeSet::new()) };
     static PASSED: RefCell<BTreeMap<&'static str, u64>> = const { RefCell::new(BTreeMap::new()) };
     /// Who dies where, after passing it so many times.
     static ARMED: Cell<Option<(HostId, &'static str, u32)>> = const { Cell::new(None) };
@@ -66,6 +79,17 @@ pub fn node(id: HostId) -> Option<Rc<Node>> {
     NODES.with_borrow(|nodes| nodes.get(&id).cloned())
 }
 
+/// The nodes that were switched on and are not gone for good, up or not.
+#[must_use]
+pub fn in_service() -> Vec<HostId> {
+    IN_SERVICE.with_borrow(|all| all.iter().copied().collect())
+}
+
+/// Stops a node for good at the end of this tick.
+pub fn retire(id: HostId) {
+    RETIRING.with_borrow_mut(|retiring| retiring.insert(id));
+}
+
 /// A group on a node.
 #[must_use]
 pub fn group(id: HostId, group: u32) -> Option<Group> {
@@ -74,8 +98,8 @@ pub fn group(id: HostId, group: u32) -> Option<Group> {
 
 /// Who leads a group, by its own claim, in the highest term that any claims.
 #[must_use]
-pub fn leader(shape: &Shape, of: u32) -> Option<HostId> {
-    let claims = shape.ids().filter_map(|id| {
+pub fn leader(of: u32) -> Option<HostId> {
+    let claims = in_service().into_iter().filter_map(|id| {
         let group = group(id, of)?;
         let metrics = group.raft().metrics();
         let metrics = metrics.borrow_watched();
@@ -174,9 +198,11 @@ impl Cluster {
         };
         world::set_presence(CLIENTS, |p| (p.up, p.powered) = (true, true));
         this.hosts.insert(CLIENTS, Host::start(CLIENTS, 0, seed));
-        for id in shape.ids() {
+        for id in shape.all_ids() {
             disk::create(id, seed, shape.sync_ticks);
-            this.start_node(id)?;
+        }
+        for id in shape.ids() {
+            this.switch_on(id)?;
         }
         Ok(this)
     }
@@ -185,6 +211,30 @@ impl Cluster {
     #[must_use]
     pub fn shape(&self) -> Shape {
         self.shape
+    }
+
+    /// Starts a node for the first time.
+    ///
+    /// # Errors
+    /// There is no place for its files.
+    pub fn switch_on(&mut self, id: HostId) -> anyhow::Result<()> {
+        IN_SERVICE.with_borrow_mut(|all| all.insert(id));
+        self.start_node(id)
+    }
+
+    /// A node that was never switched on, if there is one left.
+    #[must_use]
+    pub fn spare(&self) -> Option<HostId> {
+        self.shape.all_ids().find(|id| world::presence(*id).life == 0)
+    }
+
+    /// Ends a node for good, whatever is on its disk.
+    pub fn lose(&mut self, id: HostId) {
+        world::trace(format_args!("n{id} is gone for good"));
+        self.crash(id, false, 1);
+        self.starts.remove(&id);
+        world::set_presence(id, |p| p.powered = false);
+        IN_SERVICE.with_borrow_mut(|all| all.remove(&id));
     }
 
     fn start_node(&mut self, id: HostId) -> anyhow::Result<()> {
@@ -302,7 +352,7 @@ impl Cluster {
     pub fn heal(&mut self) {
         self.disarm();
         world::heal_links();
-        for id in self.shape.ids() {
+        for id in in_service() {
             self.drift(id, 0);
             self.resume(id);
             disk::as_usual(id);
@@ -354,6 +404,9 @@ impl Cluster {
             }
             self.bury_if_dying(id);
         }
+        for id in RETIRING.take() {
+            self.lose(id);
+        }
         Ok(())
     }
 }
@@ -361,7 +414,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         NODES.with_borrow_mut(std::mem::take);
-        for id in self.shape.ids() {
+        for id in self.shape.all_ids() {
             transport::set_endpoint(id, None);
         }
         self.hosts.clear();

@@ -29,6 +29,7 @@ pub mod many;
 pub mod mutants;
 pub mod nemesis;
 pub mod node;
+pub mod operator;
 pub mod record;
 pub mod rpc;
 pub mod run;

@@ -98,10 +98,13 @@ struct Shape {
     /// Simulated milliseconds during which faults come.
     #[arg(long, default_value_t = 6000)]
     fault_ms: u64,
-    /// Kinds of faults: mixed, power, partition, vote, time, network, snapshot, flips; drawn from
-    /// the seed if not given.
+    /// Kinds of faults: mixed, power, partition, vote, time, network, snapshot, flips, members;
+    /// drawn from the seed if not given.
     #[arg(long)]
     theme: Option<String>,
+    /// Whether logs are deleted and created again; drawn from the seed if not given.
+    #[arg(long)]
+    recreated: Option<bool>,
     /// A fault to plant in the code under test.
     #[arg(long)]
     mutant: Option<String>,
@@ -129,6 +132,7 @@ impl Shape {
             fault_ticks: self.fault_ms,
             nodes: self.nodes,
             groups: self.groups,
+            recreated: self.recreated,
             schedule: None,
             mutant,
             trace: false,
@@ -152,6 +156,7 @@ impl Shape {
         add("groups", self.groups.map(|n| n.to_string()));
         add("fault-ms", Some(self.fault_ms.to_string()).filter(|_| self.fault_ms != 6000));
         add("theme", self.theme.clone());
+        add("recreated", self.recreated.map(|is| is.to_string()));
         add("mutant", self.mutant.clone());
         all
     }
@@ -278,6 +283,7 @@ fn not_covered(total: &BTreeMap<&'static str, u64>, theme: Option<Theme>) -> Opt
         "records acknowledged",
         "records unknown but stored",
         "fences",
+        "logs deleted",
         "reads",
         "refused bounds",
         "leader changes",
@@ -409,6 +415,8 @@ fn hunt(only: Option<&str>, seeds: u64, from: u64, shape: &Shape) -> anyhow::Res
             Some(caught) => {
                 let again = Shape { mutant: Some(mutant.name.to_owned()), ..shape.clone() };
                 let again = Shape { theme: again.theme.or(mutant.theme_name()), ..again };
+                let recreated = shape.recreated.or(Some(mutant.recreated()));
+                let again = Shape { recreated, ..again };
                 println!(
                     "{:<28} {:<8} {:>5} {:>7.1}  {}\n{:52}sim replay {} {}",
                     mutant.name,
@@ -423,7 +431,7 @@ fn hunt(only: Option<&str>, seeds: u64, from: u64, shape: &Shape) -> anyhow::Res
                 if let Some(alarm) = mutant.clean(&plan, from, caught.runs, shape.jobs()) {
                     false_alarms += 1;
                     println!("  and without the fault, the same seeds are not valid:");
-                    report(&alarm, &Shape { theme: again.theme.clone(), ..shape.clone() });
+                    report(&alarm, &Shape { mutant: None, ..again });
                 }
             }
             None => {

@@ -127,6 +127,27 @@ pub const ALL: &[Mutant] = &[
         caught_as: &["session-broken"],
     },
     Mutant {
+        // The members are changed counting on who was heard of just before that was asked.
+        name: "quorum_by_old_answers",
+        breaks: "P15",
+        theme: Theme::Members,
+        caught_as: &[settle::NO_PROGRESS],
+    },
+    Mutant {
+        // A node's memory of recent records keeps those of a log that is gone, and its name.
+        name: "delete_forgets_recent",
+        breaks: "P13",
+        theme: Theme::Mixed,
+        caught_as: &["deleted-log-answers", "incarnations-mixed", "deleted-record-back"],
+    },
+    Mutant {
+        // A log that is created again is taken for the one before.
+        name: "identity_by_name",
+        breaks: "P13",
+        theme: Theme::Mixed,
+        caught_as: &["incarnation-reused", "incarnations-mixed"],
+    },
+    Mutant {
         name: "no_checksum_check",
         breaks: "P14",
         theme: Theme::Flips,
@@ -167,11 +188,26 @@ impl Mutant {
         named.map(|(name, _)| (*name).to_owned())
     }
 
+    /// Whether it takes logs that are deleted. All others are found sooner without: more writers
+    /// leave a group less often without anything to do.
+    #[must_use]
+    pub fn recreated(&self) -> bool {
+        self.breaks.contains("P13")
+    }
+
+    /// Its own kinds of faults and logs, where the plan does not say which.
+    fn plan(&self, plan: &Plan) -> Plan {
+        Plan {
+            theme: plan.theme.or(Some(self.theme)),
+            recreated: plan.recreated.or(Some(self.recreated())),
+            ..plan.clone()
+        }
+    }
+
     /// Runs seeds from `first` on until it is caught, at most `count`.
     #[must_use]
     pub fn hunt(&self, plan: &Plan, first: u64, count: u64, jobs: usize) -> Option<Caught> {
-        let theme = plan.theme.or(Some(self.theme));
-        let plan = Plan { mutant: Some(self.name), theme, ..plan.clone() };
+        let plan = Plan { mutant: Some(self.name), ..self.plan(plan) };
         let began = Instant::now();
         let (mut caught, mut runs) = (None, 0);
         many::run_many(&plan, first, count, jobs, |outcome| {
@@ -193,8 +229,7 @@ impl Mutant {
     /// Runs the same seeds without the fault; the first that is not valid.
     #[must_use]
     pub fn clean(&self, plan: &Plan, first: u64, count: u64, jobs: usize) -> Option<Outcome> {
-        let theme = plan.theme.or(Some(self.theme));
-        let plan = Plan { mutant: None, theme, ..plan.clone() };
+        let plan = Plan { mutant: None, ..self.plan(plan) };
         let mut failed = None;
         many::run_many(&plan, first, count, jobs, |outcome| {
             let valid = outcome.verdict() == Verdict::Valid;

@@ -96,7 +96,7 @@ pub(crate) fn uuid_of(node: HostId) -> [u8; 16] {
 }
 
 /// Addresses of a node.
-fn address(node: HostId) -> NodeAddress {
+pub(crate) fn address(node: HostId) -> NodeAddress {
     NodeAddress { peer: format!("n{node}"), client: format!("n{node}") }
 }
 

@@ -75,6 +75,28 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// The answer of the history, of a read: what it says of a log is as of the state it was read from.
+    #[must_use]
+    pub fn of_a_read(&self) -> Answer {
+        let header = self.detail.as_ref().and_then(|detail| detail.header.as_ref());
+        match header.filter(|_| self.kind == "LOG_NOT_FOUND") {
+            Some(header) => Answer::Refused {
+                kind: self.kind.clone(),
+                next_offset: None,
+                stamp: Some(Stamp {
+                    group: header.group,
+                    term: header.term,
+                    log_index: header.applied_index,
+                    next_offset: Offset(0),
+                    writer_epoch: Epoch(0),
+                }),
+            },
+            None => Answer::Unknown { kind: self.kind.clone() },
+        }
+    }
+}
+
 /// A stamp in the history's words.
 #[must_use]
 pub fn stamp(stamp: wire::Stamp) -> Stamp {
@@ -132,17 +154,36 @@ fn request<T>(body: T, limit: Duration) -> Request<T> {
     request
 }
 
-/// Creates a log.
+/// Creates a log, if it is not there.
 ///
 /// # Errors
 /// [`Failure`].
-pub async fn create(to: HostId, log: String, limit: Duration) -> Result<(), Failure> {
+pub async fn create(
+    to: HostId,
+    log: String,
+    limit: Duration,
+) -> Result<wire::CreateLogResponse, Failure> {
     let body = wire::CreateLogRequest { name: log, if_absent: true, ..Default::default() };
-    call(
-        to,
-        limit,
-        move |logs| async move { logs.create_log(request(body, limit)).await.map(|_| ()) },
-    )
+    call(to, limit, move |logs| async move {
+        Ok(logs.create_log(request(body, limit)).await?.into_inner())
+    })
+    .await
+}
+
+/// Deletes a log, whichever it is or only this one.
+///
+/// # Errors
+/// [`Failure`].
+pub async fn delete(
+    to: HostId,
+    name: String,
+    incarnation: Option<u64>,
+    limit: Duration,
+) -> Result<wire::DeleteLogResponse, Failure> {
+    let body = wire::DeleteLogRequest { name, incarnation };
+    call(to, limit, move |logs| async move {
+        Ok(logs.delete_log(request(body, limit)).await?.into_inner())
+    })
     .await
 }
 

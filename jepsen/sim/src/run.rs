@@ -15,7 +15,7 @@ use crate::{
     dice,
     invariants::{Violation, agreement::Agreement, leaders::Leaders},
     nemesis::Nemesis,
-    record,
+    operator, record,
     schedule::{self, Planned, Theme},
     settle::{self, Standstill},
     trace::Trace,
@@ -34,6 +34,8 @@ pub struct Plan {
     pub nodes: Option<u64>,
     /// Groups; drawn if `None`.
     pub groups: Option<u32>,
+    /// Whether logs are deleted and created again; drawn if `None`.
+    pub recreated: Option<bool>,
     /// The theme of its faults; drawn if `None`.
     pub theme: Option<Theme>,
     /// Instead of the drawn schedule.
@@ -139,6 +141,9 @@ pub fn run(plan: &Plan) -> Outcome {
     running.join().expect("a run notes the panics of what it runs, and has none itself")
 }
 
+/// Nodes that changes of members can bring in.
+const SPARES: u64 = 3;
+
 /// The shape of the run with this seed.
 fn shape(plan: &Plan, seed: &Seed) -> Shape {
     let mut seed = seed.fork("shape");
@@ -150,8 +155,10 @@ fn shape(plan: &Plan, seed: &Seed) -> Shape {
         // Candidates get in each other's way.
         _ => Timing { heartbeat_ms: 50, election_min_ms: 300, election_max_ms: 320 },
     };
+    let recreated = seed.fork("recreated").one_in(2);
     Shape {
         nodes: plan.nodes.unwrap_or(nodes),
+        spares: SPARES,
         groups: plan.groups.unwrap_or(groups),
         timing,
         retain_bytes: 4096 << seed.below(5),
@@ -159,6 +166,8 @@ fn shape(plan: &Plan, seed: &Seed) -> Shape {
         // None, fewer than a read asks for, plenty.
         recent_bytes: *seed.pick(&[0, 500, 1 << 20]),
         sync_ticks: *seed.pick(&[(0, 3), (0, 3), (2, 10), (5, 30)]),
+        // Whoever writes there keeps a group busy, and some faults take one that is not.
+        recreated: plan.recreated.unwrap_or(recreated),
     }
 }
 
@@ -190,7 +199,7 @@ impl Run {
             agreement: Agreement::default(),
             leaders: Leaders::default(),
             found,
-            nemesis: Nemesis::new(&[]),
+            nemesis: Nemesis::new(&[], &seed),
             schedule: Vec::new(),
             seed,
         }
@@ -205,9 +214,9 @@ impl Run {
         if let Some(why) = cluster.failed() {
             self.found.push(Violation::new(NO_START, why));
         }
-        self.agreement.look(&self.shape, &mut self.found);
-        self.leaders.look(&self.shape, &mut self.found);
-        for id in self.shape.ids() {
+        self.agreement.look(&mut self.found);
+        self.leaders.look(&mut self.found);
+        for id in cluster::in_service() {
             let Some(node) = cluster::node(id) else { continue };
             for group in &node.groups {
                 if let Some(why) = cluster::stopped(group) {
@@ -235,8 +244,7 @@ impl Run {
     }
 
     fn no_progress(&mut self, what: String) {
-        let leaders: Vec<_> =
-            (0..self.shape.groups).map(|g| cluster::leader(&self.shape, g)).collect();
+        let leaders: Vec<_> = (0..self.shape.groups).map(cluster::leader).collect();
         let what = format!("{what} (leaders: {leaders:?})");
         self.found.push(Violation::new(settle::NO_PROGRESS, what));
     }
@@ -253,8 +261,9 @@ impl Run {
             Some(schedule) => schedule.clone(),
             None => schedule::draw(&self.seed, &shape, plan.theme, begin, end),
         };
-        self.nemesis = Nemesis::new(&self.schedule);
-        let mix = Mix { producers: 2, plain: 2, fenced: 2, readers: 3, pause_ms: 40 };
+        self.nemesis = Nemesis::new(&self.schedule, &self.seed);
+        let recreating = u64::from(shape.recreated);
+        let mix = Mix { producers: 2, plain: 2, fenced: 2, recreating, readers: 3, pause_ms: 40 };
         workload::start(&shape, &mix, &self.seed);
         self.go(plan.fault_ticks, |run| {
             if let Some(cluster) = &mut run.cluster {
@@ -267,6 +276,11 @@ impl Run {
         }
         // A while of work in peace.
         self.go(1000, |_| false);
+        if !self.go(settle::PATIENCE, |_| operator::at_work().is_none()) {
+            let job = operator::at_work().map(|job| job.to_string()).unwrap_or_default();
+            let why = operator::in_the_way();
+            return self.no_progress(format!("it does not come to an end that {job}: {why}"));
+        }
         workload::stop();
         if !self.go(settle::PATIENCE, |_| workload::at_work() == 0) {
             return self.no_progress(format!("{} clients hang", workload::at_work()));
@@ -276,7 +290,7 @@ impl Run {
             return self.no_progress("a log takes no appends".to_owned());
         }
         let mut standstill = Standstill::default();
-        if !self.go(settle::PATIENCE, |run| standstill.look(&run.shape)) {
+        if !self.go(settle::PATIENCE, |_| standstill.look()) {
             return self.no_progress(format!("replicas do not meet: {}", standstill.describe()));
         }
         settle::read_back(&shape);
@@ -289,7 +303,8 @@ impl Run {
     fn finish(mut self, plan: &Plan) -> Outcome {
         self.live(plan);
         let died_at_points = self.cluster.as_ref().map_or(0, |c| c.died_at_points);
-        let disks: Vec<_> = self.shape.ids().map(crate::disk::stats).collect();
+        let replicas = cluster::in_service().len();
+        let disks: Vec<_> = self.shape.all_ids().map(crate::disk::stats).collect();
         // First, so that nothing of the nodes outlives the world.
         self.cluster = None;
         let ticks = world::tick();
@@ -298,7 +313,7 @@ impl Run {
         record.events.push(Event::Run { name: "sim".to_owned(), seed: plan.seed });
         let error_ppm = schedule::MAX_DRIFT_PPM as u64;
         record.events.push(Event::Clocks { error_ppm });
-        record.events.push(Event::Expect { replicas: self.shape.nodes as usize });
+        record.events.push(Event::Expect { replicas });
         let mut found = self.found;
         let mut missing = Vec::new();
         let mut counts = self.nemesis.done().clone();
@@ -317,6 +332,7 @@ impl Run {
         missing.extend(report.missing.clone());
         count(&mut counts, &report.counts, traffic);
         counts.extend(cluster::passed());
+        counts.extend(operator::steps());
         counts.insert("leader changes", self.leaders.changes());
         counts.insert("refused bounds", record.refused_bounds);
         counts.insert("deaths at crash points", died_at_points);
@@ -350,6 +366,7 @@ fn count(counts: &mut BTreeMap<&'static str, u64>, of: &check::Counts, traffic: 
     counts.insert("records unknown", of.unknown as u64);
     counts.insert("records unknown but stored", of.unknown_present as u64);
     counts.insert("fences", of.fences as u64);
+    counts.insert("logs deleted", of.deleted as u64);
     counts.insert("reads", of.reads as u64);
     counts.insert("messages delivered", traffic.delivered);
     counts.insert("messages lost", traffic.lost);

@@ -89,6 +89,14 @@ pub enum Fault {
     Transfer { group: u32, to: HostId },
     /// A snapshot, and the Raft log up to it may go.
     SnapshotAndPurge { who: Who },
+    /// A new node is taken in, as a learner, then as a voter.
+    AddNode,
+    /// A node is taken out of the groups, and stopped for good then.
+    RemoveNode { who: Who },
+    /// A node and its disk are lost for ever; a new one takes its place.
+    LoseDisk { who: Who },
+    /// As above, and at that moment somebody asks to remove another node.
+    RemoveAfterLoss { who: Who, lost: Who },
 }
 
 impl fmt::Display for Fault {
@@ -124,6 +132,12 @@ impl fmt::Display for Fault {
             Self::WallClock { who, ms } => write!(f, "wall clock of {who} off by {ms} ms"),
             Self::Transfer { group, to } => write!(f, "hand group {group} over to n{to}"),
             Self::SnapshotAndPurge { who } => write!(f, "snapshot and purge on {who}"),
+            Self::AddNode => write!(f, "add a node"),
+            Self::RemoveNode { who } => write!(f, "remove {who}"),
+            Self::LoseDisk { who } => write!(f, "{who} loses its disk, and is replaced"),
+            Self::RemoveAfterLoss { who, lost } => {
+                write!(f, "{lost} loses its disk, and {who} is to be removed")
+            }
         }
     }
 }
@@ -152,6 +166,10 @@ impl Fault {
             Self::WallClock { .. } => "wall-clock",
             Self::Transfer { .. } => "transfer",
             Self::SnapshotAndPurge { .. } => "snapshot",
+            Self::AddNode => "add-node",
+            Self::RemoveNode { .. } => "remove-node",
+            Self::LoseDisk { .. } => "lose-disk",
+            Self::RemoveAfterLoss { .. } => "remove-after-loss",
         }
     }
 }
@@ -193,6 +211,8 @@ pub enum Theme {
     Snapshot,
     /// Flipped bits in what is read.
     Flips,
+    /// Nodes that come and go, and crashes, partitions and changes of leader meanwhile.
+    Members,
 }
 
 impl Theme {
@@ -206,6 +226,7 @@ impl Theme {
         ("network", Self::Network),
         ("snapshot", Self::Snapshot),
         ("flips", Self::Flips),
+        ("members", Self::Members),
     ];
 
     fn draw(seed: &mut Seed) -> Self {
@@ -245,6 +266,9 @@ impl Theme {
             Self::Network => vec![7, 8, 9, 10],
             Self::Snapshot => vec![0, 3, 5, 14, 18, 18],
             Self::Flips => vec![15, 18, 0],
+            Self::Members => {
+                vec![19, 19, 20, 20, 20, 21, 21, 22, 22, 0, 2, 3, 4, 5, 6, 9, 14, 18]
+            }
         }
     }
 }
@@ -286,7 +310,7 @@ pub fn draw(seed: &Seed, shape: &Shape, theme: Option<Theme>, from: u64, to: u64
 }
 
 /// What [`draw_fault`] draws, by number.
-const KINDS: [&str; 19] = [
+const KINDS: [&str; 23] = [
     "kill",
     "power-loss",
     "power-loss-all",
@@ -306,6 +330,10 @@ const KINDS: [&str; 19] = [
     "death-after-vote",
     "bridge",
     "snapshot",
+    "add-node",
+    "remove-node",
+    "lose-disk",
+    "remove-after-loss",
 ];
 
 fn draw_who(seed: &mut Seed, shape: &Shape) -> Who {
@@ -368,6 +396,10 @@ fn draw_fault(seed: &mut Seed, shape: &Shape, kind: usize) -> Fault {
         17 => Fault::Bridge { middle: who, ticks },
         15 => Fault::ReadFlips { who, ticks: ticks / 4 },
         18 => Fault::SnapshotAndPurge { who },
+        19 => Fault::AddNode,
+        20 => Fault::RemoveNode { who },
+        21 => Fault::LoseDisk { who },
+        22 => Fault::RemoveAfterLoss { who, lost: draw_who(seed, shape) },
         _ => unreachable!("kinds are numbered from 0 to {}", KINDS.len() - 1),
     }
 }

@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 use quorate_jepsen_core::{
     history::Event,
-    ids::{Node, Offset},
+    ids::{Incarnation, Node, Offset},
     op::{Answer, Append, Call, ReplicaLog},
 };
 use quorate_proto::v1 as wire;
@@ -15,7 +15,8 @@ use crate::{
     cluster::{self, Cluster, Shape},
     host,
     invariants::Violation,
-    record, rpc, workload,
+    record, rpc,
+    workload::{self, Client, recreated},
     world::{self, CLIENTS, HostId},
 };
 
@@ -49,8 +50,8 @@ fn done(task: String) {
 
 /// Creates all logs; `is_done("create …")` says of each when it is there.
 pub fn create_logs(shape: &Shape) {
-    for log in workload::logs(shape.groups) {
-        let nodes: Vec<HostId> = shape.ids().collect();
+    for log in workload::logs(shape) {
+        let nodes = cluster::in_service();
         host::spawn(CLIENTS, async move {
             let mut at = 0;
             while rpc::create(nodes[at % nodes.len()], log.clone(), ATTEMPT).await.is_err() {
@@ -64,8 +65,8 @@ pub fn create_logs(shape: &Shape) {
 
 /// Appends to every log once more, until it works.
 pub fn append_to_all(shape: &Shape) {
-    for log in workload::logs(shape.groups) {
-        let nodes: Vec<HostId> = shape.ids().collect();
+    for log in workload::logs(shape) {
+        let nodes = cluster::in_service();
         host::spawn(CLIENTS, async move {
             let mut at = 0;
             loop {
@@ -85,11 +86,21 @@ async fn append_once(log: &str, node: HostId) -> bool {
     let process = record::process();
     let mut append =
         Append { log: log.to_owned(), records: record::fresh_records(1), ..Append::default() };
-    if log.starts_with("fenced") {
+    let mut incarnation = None;
+    if recreated::is(log) {
+        match recreated::create(&mut Client::alone(node), log).await {
+            Ok(created) => incarnation = Some(created),
+            Err(_) => return false,
+        }
+    }
+    if log.starts_with("fenced") || incarnation.is_some() {
         let op = record::invoke(process, Call::Fence { log: log.to_owned() });
         match rpc::fence(node, log.to_owned(), ATTEMPT).await {
             Ok(granted) => {
                 let epoch = quorate_jepsen_core::ids::Epoch(granted.writer_epoch);
+                if incarnation.is_some() {
+                    recreated::told(log, op, None, Some(granted.incarnation));
+                }
                 record::answer(
                     op,
                     Answer::Fenced {
@@ -107,9 +118,12 @@ async fn append_once(log: &str, node: HostId) -> bool {
         }
     }
     let op = record::invoke(process, Call::Append(append.clone()));
-    match rpc::append(node, workload::part(&append, None), ATTEMPT).await {
+    match rpc::append(node, workload::part(&append, None, incarnation), ATTEMPT).await {
         Ok(answer) => {
             let part = answer.part.unwrap_or_default();
+            if incarnation.is_some() {
+                recreated::told(log, op, incarnation, Some(part.incarnation));
+            }
             record::answer(
                 op,
                 Answer::Appended {
@@ -122,6 +136,9 @@ async fn append_once(log: &str, node: HostId) -> bool {
             true
         }
         Err(failure) => {
+            if incarnation.is_some() {
+                recreated::told(log, op, incarnation, None);
+            }
             record::answer(op, failure.answer());
             false
         }
@@ -137,9 +154,11 @@ pub struct Standstill {
 
 impl Standstill {
     /// Looks; says whether they do.
-    pub fn look(&mut self, shape: &Shape) -> bool {
-        let now: Vec<(HostId, Vec<u64>)> = shape
-            .ids()
+    pub fn look(&mut self) -> bool {
+        let all = cluster::in_service();
+        let now: Vec<(HostId, Vec<u64>)> = all
+            .iter()
+            .copied()
             .filter_map(|id| {
                 let node = cluster::node(id)?;
                 let applied =
@@ -147,7 +166,7 @@ impl Standstill {
                 Some((id, node.groups.iter().map(applied).collect()))
             })
             .collect();
-        let equal = now.len() as u64 == shape.nodes && now.windows(2).all(|p| p[0].1 == p[1].1);
+        let equal = now.len() == all.len() && now.windows(2).all(|p| p[0].1 == p[1].1);
         if !equal || now != self.last {
             (self.last, self.since) = (now, world::tick());
             return false;
@@ -165,8 +184,8 @@ impl Standstill {
 
 /// Reads every log from every replica; `is_done("read …")`.
 pub fn read_back(shape: &Shape) {
-    for log in workload::logs(shape.groups) {
-        for id in shape.ids() {
+    for log in workload::logs(shape) {
+        for id in cluster::in_service() {
             let log = log.clone();
             host::spawn(CLIENTS, async move {
                 let body = wire::ReadRequest {
@@ -182,7 +201,8 @@ pub fn read_back(shape: &Shape) {
                     record::event(Event::Replica(ReplicaLog {
                         node: Node(id),
                         log: log.clone(),
-                        incarnation: None,
+                        incarnation: recreated::is(&log)
+                            .then_some(Incarnation(shown.header.incarnation)),
                         start_offset: Offset(shown.header.start_offset),
                         next_offset: Offset(shown.header.next_offset),
                         batches: shown.batches,
@@ -197,9 +217,12 @@ pub fn read_back(shape: &Shape) {
 /// Are all named tasks done?
 #[must_use]
 pub fn all_done(kind: &str, shape: &Shape) -> bool {
-    let logs = workload::logs(shape.groups);
+    let logs = workload::logs(shape);
     match kind {
-        "read" => logs.iter().all(|log| shape.ids().all(|id| is_done(&format!("read {log} {id}")))),
+        "read" => {
+            let all = cluster::in_service();
+            logs.iter().all(|log| all.iter().all(|id| is_done(&format!("read {log} {id}"))))
+        }
         _ => logs.iter().all(|log| is_done(&format!("{kind} {log}"))),
     }
 }
@@ -212,7 +235,7 @@ pub fn compare(cluster: &Cluster, found: &mut Vec<Violation>) {
     let shape = cluster.shape();
     for number in 0..shape.groups {
         let mut first: Option<(HostId, Rows)> = None;
-        for id in shape.ids() {
+        for id in cluster::in_service() {
             let Some(group) = cluster::group(id, number) else { continue };
             let rows: Rows = {
                 let rows = group.store().rows();

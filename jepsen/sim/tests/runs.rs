@@ -14,6 +14,7 @@ fn plan(seed: u64) -> Plan {
         fault_ticks: 3000,
         nodes: None,
         groups: None,
+        recreated: None,
         theme: None,
         schedule: None,
         mutant: None,
@@ -51,7 +52,8 @@ fn a_planted_fault_is_found_and_its_schedule_shrunk() {
     let mutant = Mutant::named("skip_log_fsync").expect("there is one");
     let caught = mutant.hunt(&plan(0), 1, 100, 2).expect("caught");
     let failed = caught.outcome;
-    let plan = Plan { mutant: Some(mutant.name), ..plan(failed.seed) };
+    let recreated = Some(mutant.recreated());
+    let plan = Plan { mutant: Some(mutant.name), recreated, ..plan(failed.seed) };
     let shrunk = shrink::shrink(&plan, &failed, 40);
     assert!(shrunk.keep.len() <= failed.schedule.len());
     let schedule = shrink::pick(&failed.schedule, &shrunk.keep);

@@ -11,7 +11,7 @@ use openraft::{
     errors::{ClientWriteError, RaftError},
     raft::{ClientWriteResponse, Precondition},
 };
-use quorate_state_machine::types::LogIndex;
+use quorate_state_machine::{planted, types::LogIndex};
 
 use super::{
     group::{Group, Leader, Role},
@@ -82,7 +82,10 @@ impl Group {
         if vitals.role != Role::Leader {
             return Err(ChangeFailure::NotLeader(vitals.leader));
         }
-        let patience = began.elapsed();
+        let patience = match planted::is("quorum_by_old_answers") {
+            true => self.leader_lease(),
+            false => began.elapsed(),
+        };
         Ok(Leading { me: self.node_id(), last: vitals.last_log_index, patience })
     }
 

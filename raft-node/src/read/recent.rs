@@ -21,6 +21,7 @@ use std::{
 use quorate_state_machine::{
     apply::ApplyItem,
     outcome::{Accepted, LogDescription, Outcome},
+    planted,
     read::StoredBatch,
     seen::Seen,
     types::{Incarnation, LogIndex, LogName, LogPoint, Offset, Term},
@@ -154,6 +155,7 @@ impl Recent {
                         }
                     }
                     Accepted::Trimmed(log, _) => inner.changed(*log),
+                    Accepted::Deleted(_) if planted::is("delete_forgets_recent") => {}
                     Accepted::Deleted(log) => {
                         inner.changed(*log);
                         inner.forget(*log);
@@ -295,6 +297,7 @@ impl Inner {
                 }
                 log.row = Some(row);
             }
+            Seen::Gone(_) if planted::is("delete_forgets_recent") => {}
             Seen::Gone(name) => {
                 self.names.remove(&name);
             }

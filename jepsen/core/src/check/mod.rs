@@ -238,6 +238,8 @@ pub struct Counts {
     pub stored: usize,
     /// Epochs granted.
     pub fences: usize,
+    /// Logs deleted.
+    pub deleted: usize,
     /// Reads answered.
     pub reads: usize,
 }
@@ -384,6 +386,7 @@ fn counts(history: &History, logs: &BTreeMap<String, FinalLog>) -> Counts {
                 }
             }
             (Call::Fence { .. }, Answer::Fenced { .. }) => counts.fences += 1,
+            (Call::Delete { .. }, Answer::Deleted { .. }) => counts.deleted += 1,
             (Call::Read { .. }, Answer::Read { .. }) => counts.reads += 1,
             _ => {}
         }

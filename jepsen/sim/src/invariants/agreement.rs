@@ -7,11 +7,7 @@ use std::collections::BTreeMap;
 use quorate_jepsen_core::{history::Event, ids::Node, op::ReplicaDigest};
 
 use super::Violation;
-use crate::{
-    cluster::{self, Shape},
-    record,
-    world::HostId,
-};
+use crate::{cluster, record, world::HostId};
 
 /// A replica whose state can't be read.
 pub const UNREADABLE: &str = "replica-unreadable";
@@ -25,8 +21,8 @@ pub struct Agreement {
 
 impl Agreement {
     /// Looks at all replicas.
-    pub fn look(&mut self, shape: &Shape, found: &mut Vec<Violation>) {
-        for id in shape.ids() {
+    pub fn look(&mut self, found: &mut Vec<Violation>) {
+        for id in cluster::in_service() {
             let Some(node) = cluster::node(id) else { continue };
             for group in &node.groups {
                 let number = group.id.0;

@@ -6,7 +6,7 @@ use openraft::{ServerState, async_runtime::WatchReceiver as _};
 
 use super::Violation;
 use crate::{
-    cluster::{self, Shape},
+    cluster,
     world::{self, HostId},
 };
 
@@ -26,8 +26,8 @@ pub struct Leaders {
 
 impl Leaders {
     /// Looks at all cores.
-    pub fn look(&mut self, shape: &Shape, found: &mut Vec<Violation>) {
-        for id in shape.ids() {
+    pub fn look(&mut self, found: &mut Vec<Violation>) {
+        for id in cluster::in_service() {
             let Some(node) = cluster::node(id) else { continue };
             for group in &node.groups {
                 let number = group.id.0;

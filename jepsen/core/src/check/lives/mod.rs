@@ -1,5 +1,5 @@
 //! Logs that are deleted and created again: a name then stands for several logs, one after the other,
-//! each with an incarnation, and nothing of one may show in another (G11).
+//! each with an incarnation, and nothing of one may show in another (docs/adr/0004).
 //!
 //! The log that has the name at the end goes through all other checkers, with the calls that were
 //! about it. Of those before it nothing is left to read back, so [`past`] judges them by what their

@@ -3,13 +3,16 @@
 //! Four kinds, each on the logs where its promise can be judged: *producers* that send a batch again
 //! under its sequence, to whatever node, until it is answered; *plain* writers, some with an
 //! expected offset; *fenced* writers that take a log from each other; *readers* that ask any node at
-//! any level, with positions that anybody was given.
+//! any level, with positions that anybody was given. A fifth kind creates and deletes logs under
+//! writers and readers ([`recreated`]).
+
+pub mod recreated;
 
 use std::{cell::Cell, time::Duration};
 
 use quorate_jepsen_core::{
     history::Event,
-    ids::{Epoch, Node, Offset, Process, Stamp},
+    ids::{Epoch, Incarnation, Node, Offset, Process, Stamp},
     op::{Answer, Append, Call, Claim},
     payload,
     seed::Seed,
@@ -19,7 +22,7 @@ use quorate_raft_node::runtime;
 use quorate_state_machine::planted;
 
 use crate::{
-    cluster::Shape,
+    cluster::{self, Shape},
     host,
     record::{self, Token},
     rpc::{self, Failure},
@@ -35,6 +38,8 @@ pub struct Mix {
     pub plain: u64,
     /// Per group.
     pub fenced: u64,
+    /// Per group, for the logs that are deleted.
+    pub recreating: u64,
     /// In all.
     pub readers: u64,
     /// Longest pause between two operations of a client.
@@ -60,10 +65,11 @@ pub fn at_work() -> u64 {
     AT_WORK.get()
 }
 
-/// The logs of a group: written by producers and plain writers, and by fenced writers.
+/// The logs of a group: written by producers and plain writers, by fenced writers, and the one that
+/// is deleted now and then.
 #[must_use]
-pub fn logs_of(group: u32) -> (String, String) {
-    (tagged("shared", group), tagged("fenced", group))
+pub fn logs_of(group: u32) -> [String; 3] {
+    [tagged("shared", group), tagged("fenced", group), recreated::log_of(group)]
 }
 
 /// A name that lives in `group`.
@@ -86,14 +92,15 @@ thread_local! {
 
 /// All logs.
 #[must_use]
-pub fn logs(groups: u32) -> Vec<String> {
-    GROUPS.set(groups);
-    (0..groups).flat_map(|group| <[String; 2]>::from(logs_of(group))).collect()
+pub fn logs(shape: &Shape) -> Vec<String> {
+    GROUPS.set(shape.groups);
+    let all = (0..shape.groups).flat_map(logs_of);
+    all.filter(|log| shape.recreated || !recreated::is(log)).collect()
 }
 
-struct Client {
+/// One of them: it does one thing at a time.
+pub struct Client {
     seed: Seed,
-    nodes: Vec<HostId>,
     /// Where the last call went well, or the last hint pointed.
     at: HostId,
     process: Process,
@@ -102,17 +109,15 @@ struct Client {
 
 /// Starts the clients.
 pub fn start(shape: &Shape, mix: &Mix, seed: &Seed) {
-    let nodes: Vec<HostId> = shape.ids().collect();
-    let logs = logs(shape.groups);
+    let logs = logs(shape);
     let client = |kind: &str, number: u64| Client {
         seed: seed.fork(&format!("{kind}-{number}")),
-        nodes: nodes.clone(),
-        at: nodes[number as usize % nodes.len()],
+        at: 1 + number % shape.nodes,
         process: record::process(),
         pause_ms: mix.pause_ms,
     };
     for group in 0..shape.groups {
-        let (shared, fenced) = logs_of(group);
+        let [shared, fenced, reborn] = logs_of(group);
         let number = |n: u64| u64::from(group) * 100 + n;
         for n in 0..mix.producers {
             run(client("producer", number(n)).produce(shared.clone()));
@@ -122,6 +127,11 @@ pub fn start(shape: &Shape, mix: &Mix, seed: &Seed) {
         }
         for n in 0..mix.fenced {
             run(client("fenced", number(n)).write_fenced(fenced.clone()));
+        }
+        for n in 0..mix.recreating {
+            run(client("lives", number(n)).create_and_delete(reborn.clone()));
+            run(client("each", number(n)).produce_to_each(reborn.clone()));
+            run(client("any", number(n)).write_to_any(reborn.clone()));
         }
     }
     for n in 0..mix.readers {
@@ -142,7 +152,11 @@ fn stopped() -> bool {
 }
 
 /// The part of an append on the wire.
-pub(crate) fn part(append: &Append, producer: Option<([u8; 16], u64)>) -> wire::AppendPart {
+pub(crate) fn part(
+    append: &Append,
+    producer: Option<([u8; 16], u64)>,
+    incarnation: Option<Incarnation>,
+) -> wire::AppendPart {
     let record = |id: &quorate_jepsen_core::ids::RecordId| wire::Record {
         value: payload::encode(*id, 40).into(),
         ..wire::Record::default()
@@ -157,13 +171,20 @@ pub(crate) fn part(append: &Append, producer: Option<([u8; 16], u64)>) -> wire::
                 id: bytes::Bytes::copy_from_slice(&id),
                 sequence,
             }),
-            incarnation: None,
+            incarnation: incarnation.map(|incarnation| incarnation.0),
         }),
         ..wire::AppendPart::default()
     }
 }
 
 impl Client {
+    /// One that is not part of the load, and asks this node.
+    #[must_use]
+    pub fn alone(at: HostId) -> Self {
+        let process = record::process();
+        Self { seed: Seed::new(u64::from(process.0)), at, process, pause_ms: 0 }
+    }
+
     async fn pause(&mut self) {
         let ms = self.seed.below(self.pause_ms + 1);
         runtime::sleep(Duration::from_millis(ms)).await;
@@ -172,9 +193,10 @@ impl Client {
     /// Where to go after a failure: to the leader that was named, or to anybody.
     fn move_on(&mut self, failure: &Failure) {
         let hint = failure.detail.as_ref().and_then(|d| d.leader.as_ref()).map(|l| l.node_id);
+        let all = cluster::in_service();
         self.at = match hint {
-            Some(node) if self.nodes.contains(&node) && !self.seed.one_in(5) => node,
-            _ => *self.seed.pick(&self.nodes),
+            Some(node) if all.contains(&node) && !self.seed.one_in(5) => node,
+            _ => *self.seed.pick(&all),
         };
     }
 
@@ -188,7 +210,17 @@ impl Client {
         append: &Append,
         producer: Option<([u8; 16], u64)>,
     ) -> Result<Answer, Failure> {
-        let answer = rpc::append(self.at, part(append, producer), ATTEMPT).await;
+        self.append_to(append, producer, None).await.map(|(answer, _)| answer)
+    }
+
+    /// The answer, and which of the logs of that name gave it.
+    async fn append_to(
+        &mut self,
+        append: &Append,
+        producer: Option<([u8; 16], u64)>,
+        incarnation: Option<Incarnation>,
+    ) -> Result<(Answer, Option<u64>), Failure> {
+        let answer = rpc::append(self.at, part(append, producer, incarnation), ATTEMPT).await;
         match answer {
             Ok(answer) => {
                 let part = answer.part.unwrap_or_default();
@@ -199,12 +231,13 @@ impl Client {
                         next_offset: Offset(part.next_offset),
                     });
                 }
-                Ok(Answer::Appended {
+                let told = Answer::Appended {
                     first_offset: Offset(part.first_offset),
                     next_offset: Offset(part.next_offset),
                     deduplicated: part.deduplicated,
                     stamp: answer.stamp.map(rpc::stamp),
-                })
+                };
+                Ok((told, Some(part.incarnation)))
             }
             Err(failure) => {
                 self.move_on(&failure);
@@ -340,7 +373,7 @@ impl Client {
     async fn read(mut self, logs: Vec<String>) {
         while !stopped() {
             let log = self.seed.pick(&logs).clone();
-            let node = *self.seed.pick(&self.nodes);
+            let node = *self.seed.pick(&cluster::in_service());
             self.read_once(log, node).await;
             self.pause().await;
         }
@@ -403,6 +436,9 @@ impl Client {
                 let answer =
                     Answer::Read { batches: shown.batches, next_offset, stamp: Some(stamp) };
                 record::answer(op, answer);
+                if recreated::is(&log) {
+                    recreated::told(&log, op, None, Some(header.incarnation));
+                }
                 record::event(Event::Claim(Claim {
                     op,
                     node: Node(node),
@@ -421,7 +457,7 @@ impl Client {
                 }
                 let call = Call::Read { log, from: Offset(0), linearizable };
                 let op = record::invoke_at(self.process, call, invoked);
-                record::answer(op, Answer::Unknown { kind: failure.kind });
+                record::answer(op, failure.of_a_read());
             }
         }
     }
