@@ -73,6 +73,10 @@ pub async fn run(args: &OverloadArgs, output: Output) -> Result<(), Failure> {
         }
     }
     let (peak_callers, peak) = peak.expect("there are callers");
+    if peak.requests == 0 {
+        return Err(Failure::refused("nothing was acknowledged while the peak was looked for")
+            .advise("a longer --peak-duration"));
+    }
     let per_second = peak.requests_per_s * args.factor;
     output.note(&format!(
         "offering {} records/s for {}",
