@@ -217,6 +217,12 @@ impl DiskLog {
         with(self.host, |disk| f(disk.seen.entry(self.group).or_default()))
     }
 
+    /// The index of the last entry, synced or not; 0 if there is none.
+    #[must_use]
+    pub fn last_index(&self) -> u64 {
+        self.state().last.map_or(0, |(_, index)| index)
+    }
+
     /// Neither vote nor entry, now or ever.
     #[must_use]
     pub fn is_fresh(&self) -> bool {

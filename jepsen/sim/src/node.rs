@@ -184,7 +184,7 @@ async fn open_group(
     let state = GroupState::open(GroupId(id), &dir, options, metrics, recent)?;
     let config = settings::openraft_config(&format!("sim/{id}"), setup.timing)?;
     let log = DiskLog::open(setup.id, id);
-    let network = NetworkFactory::new(client.clone(), id);
+    let network = NetworkFactory::new(client.clone(), id, move || log.last_index());
     let catching_up = network.catching_up().clone();
     let raft = RaftHandle::new(
         setup.id,

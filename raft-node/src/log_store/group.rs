@@ -76,6 +76,12 @@ impl GroupLog {
         self.group.table().state
     }
 
+    /// The index of the last entry, whether it is on the disk yet or not; 0 if there is none.
+    #[must_use]
+    pub fn last_index(&self) -> u64 {
+        self.group.table().state.last.map_or(0, |(_, index)| index)
+    }
+
     /// Adds entries, readable on return. `done` is called once, from the sync thread and in the
     /// order of the calls: when they are durable, or with the error.
     ///

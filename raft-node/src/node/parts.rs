@@ -267,7 +267,8 @@ async fn open_group(
     };
     let raft_config = settings::openraft_config(&format!("{}/{id}", config.cluster_id), timing)
         .map_err(|e| Fatal::new(ExitCode::Config, format!("[raft]: {e}")))?;
-    let network = NetworkFactory::new(client.clone(), id.0);
+    let appended = log.clone();
+    let network = NetworkFactory::new(client.clone(), id.0, move || appended.last_index());
     let catching_up = network.catching_up().clone();
     let raft = RaftHandle::new(
         config.node_id,

@@ -22,7 +22,7 @@
 //! it: `channel`), what a read probe answers (`handler::PeerHandler::read_index`).
 //!
 //! Reading order: `options`, `identity`, `transport`, `handler`, `wire`, `client`, `network`,
-//! `append_stream`, `confirmed`, `endpoint`, `append_lane`, `lane`, `append_pipe`, `snapshot_send`,
+//! `append_stream`, `pace`, `confirmed`, `endpoint`, `append_lane`, `lane`, `append_pipe`, `snapshot_send`,
 //! `snapshot_receive`.
 
 mod append_lane;
@@ -43,6 +43,7 @@ pub mod identity;
 mod lane;
 pub mod network;
 pub mod options;
+mod pace;
 pub mod probe;
 mod raft_handler;
 pub mod refusals;

@@ -24,6 +24,7 @@ use super::{
     append_stream::AppendStream,
     client::{CallError, PeerClient},
     confirmed::Confirmed,
+    pace::{LastAppended, Paced},
     snapshot_send,
     transport::{PeerAddress, TransportError},
     wire::{
@@ -45,13 +46,25 @@ pub struct NetworkFactory {
     catching_up: CatchingUp,
     /// Outlives the connections, as a peer may lose its disk between two of them.
     confirmed: Arc<Mutex<BTreeMap<NodeId, Confirmed>>>,
+    last_appended: LastAppended,
 }
 
 impl NetworkFactory {
-    /// For the group numbered `group`, calling through `client`.
+    /// For the group numbered `group`, calling through `client`. `last_appended` tells the index of
+    /// the last entry in this node's log of the group, at once.
     #[must_use]
-    pub fn new(client: Arc<PeerClient>, group: u32) -> Self {
-        Self { client, group, catching_up: CatchingUp::default(), confirmed: Arc::default() }
+    pub fn new(
+        client: Arc<PeerClient>,
+        group: u32,
+        last_appended: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            client,
+            group,
+            catching_up: CatchingUp::default(),
+            confirmed: Arc::default(),
+            last_appended: Arc::new(last_appended),
+        }
     }
 
     /// Which replicas are being sent a snapshot.
@@ -68,6 +81,7 @@ impl NetworkFactory {
             to: PeerAddress { node_id: target, address: node.peer.clone() },
             catching_up: self.catching_up.clone(),
             confirmed: confirmed.entry(target).or_default().clone(),
+            last_appended: self.last_appended.clone(),
             heartbeats,
         }
     }
@@ -99,6 +113,7 @@ pub struct Network {
     heartbeats: bool,
     catching_up: CatchingUp,
     confirmed: Confirmed,
+    last_appended: LastAppended,
 }
 
 impl Network {
@@ -191,7 +206,8 @@ impl NetStreamAppend<TypeConfig> for Network {
             let (client, to) = (self.client.clone(), self.to.clone());
             let timeout = client.options().connect_timeout;
             client.greet(&to, timeout).await.map_err(|e| rpc_error(&e))?;
-            Ok(AppendStream::new(client, to, self.group, self.confirmed.clone(), input).boxed())
+            let requests = Paced::new(input, self.last_appended.clone());
+            Ok(AppendStream::new(client, to, self.group, self.confirmed.clone(), requests).boxed())
         })
     }
 }

@@ -198,11 +198,12 @@ async fn open(
         GroupState::open(GroupId(GROUP), &group_dir, store_options, metrics, Recent::new(0));
     let state = state.expect("the state");
     let lease = Duration::from_millis(raft_config.election_timeout_max);
+    let (log, appended) = (log_store.group(GROUP), log_store.group(GROUP));
     let raft = RaftHandle::new(
         id,
         raft_config,
-        NetworkFactory::new(client, GROUP),
-        LogStorage::new(log_store.group(GROUP)),
+        NetworkFactory::new(client, GROUP, move || appended.last_index()),
+        LogStorage::new(log),
         StateMachine::new(state.clone()),
     )
     .await
