@@ -182,8 +182,12 @@ mod tests {
         let (slow, append) = (Slow::default(), "/quorate.v1.LogService/Append");
         let metrics = Arc::new(Metrics::new());
         let mut crowd = Crowd::new(slow.clone(), 2, metrics);
-        let first = crowd.call(of(append));
-        let second = crowd.call(of("/quorate.v1.LogService/AppendMulti"));
+        let mut first = crowd.call(of(append));
+        let mut second = crowd.call(of("/quorate.v1.LogService/AppendMulti"));
+        // They count until they are answered, not only until they are begun.
+        assert!(
+            futures::poll!(&mut first).is_pending() && futures::poll!(&mut second).is_pending()
+        );
         let pieces = Arc::new(AtomicUsize::new(3));
         let third = with(append, Body::new(Pieces(pieces.clone())));
         let refused = crowd.call(third).await.unwrap();
