@@ -360,12 +360,17 @@ async fn tails_follow_across_a_failover() {
     let mut cluster = Cluster::start(3, "").await;
     let leader = cluster.leader().await;
     create(&mut cluster.logs(leader), "a").await;
-    append(&mut cluster.logs(leader), "a", &["0"]).await;
+    let first = append(&mut cluster.logs(leader), "a", &["0"]).await;
     let follower = (leader + 1) % 3;
     let request = TailRequest {
         log: "a".to_owned(),
         from: Some(ReadFrom { from: Some(From::Offset(0)) }),
-        consistency: Some(Consistency { level: Level::Eventual.into(), ..Default::default() }),
+        consistency: Some(Consistency {
+            level: Level::Eventual.into(),
+            // The follower may not know of the log yet.
+            at_least: vec![first.position],
+            ..Default::default()
+        }),
         header_interval_ms: 50,
         ..Default::default()
     };
@@ -384,8 +389,20 @@ async fn tails_follow_across_a_failover() {
             cluster.kill(leader);
         }
         if seen.len() < 20 && !message.batches.is_empty() {
-            let now = cluster.leader().await;
-            append(&mut cluster.logs(now), "a", &[&seen.len().to_string()]).await;
+            let value = seen.len().to_string();
+            // Whoever says that it leads may be deposed at that moment; it says so, too.
+            let appended = async {
+                loop {
+                    let mut logs = cluster.logs(cluster.leader().await);
+                    match append_if(&mut logs, "a", &[&value], Default::default()).await {
+                        Ok(_) => break,
+                        Err(status) => assert_eq!(detail(&status).effect(), Effect::None),
+                    }
+                }
+            };
+            quorate_raft_node::runtime::timeout(Duration::from_secs(60), appended)
+                .await
+                .expect("somebody leads");
         }
     }
     assert_eq!(seen, (0..20).map(|n| n.to_string()).collect::<Vec<_>>());
