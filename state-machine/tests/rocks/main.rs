@@ -1,20 +1,18 @@
 //! The store on disk: what survives which end, and that damage is an error, never other data.
 #![cfg(feature = "rocksdb")]
 
+mod damage;
+mod ends;
+#[path = "../stream/mod.rs"]
 mod stream;
 
-use std::{
-    fs,
-    io::{BufRead, BufReader},
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-};
+use std::{fs, path::Path};
 
 use quorate_state_machine::{
     apply::ApplyItem,
     keys,
     memory::Memory,
-    rocks::{Compression, Store, StoreError, StoreOptions},
+    rocks::{Store, StoreError, StoreOptions},
     types::LogIndex,
 };
 use stream::{
@@ -82,123 +80,6 @@ fn crash_copy(from: &Path, to: &Path) {
             fs::copy(file.path(), to.join(file.file_name())).unwrap();
         }
     }
-}
-
-#[test]
-fn what_was_flushed_is_there_again() {
-    let dir = temp();
-    let path = dir.path().join("state");
-    let items = entries(40);
-    let store = open(&path);
-    assert_eq!(store.applied(), None);
-    assert_eq!(store.raft_meta().unwrap(), None);
-    for items in items.chunks(7) {
-        store.apply(items).unwrap();
-    }
-    assert_eq!(store.applied(), Some(at(40)));
-    assert_eq!(store.durable_applied(), None, "nothing was flushed yet");
-    assert_eq!(store.flush().unwrap(), Some(at(40)));
-    assert_eq!(store.durable_applied(), Some(at(40)));
-
-    let crashed = dir.path().join("crashed");
-    crash_copy(&path, &crashed);
-    let again = open(&crashed);
-    assert_eq!(again.applied(), Some(at(40)));
-    assert_eq!(again.durable_applied(), Some(at(40)));
-    assert_eq!(again.raft_meta().unwrap().unwrap(), "voters 1 2 3");
-    assert_eq!(of_store(&again).unwrap(), of_model(&items, 40));
-    assert_eq!(of_store(&store).unwrap(), of_model(&items, 40));
-}
-
-#[test]
-fn closing_flushes() {
-    let dir = temp();
-    let items = entries(12);
-    open(dir.path()).apply(&items).unwrap();
-    assert_eq!(of_store(&open(dir.path())).unwrap(), of_model(&items, 12));
-}
-
-/// Where the process that gets killed works; set by the test that kills it.
-const VICTIM_DIR: &str = "QUORATE_TEST_VICTIM_DIR";
-
-/// So small that RocksDB flushes, compacts and stalls all the time.
-fn tiny() -> StoreOptions {
-    StoreOptions::new(64 << 10, 1 << 20, Compression::Lz4)
-}
-
-/// Not a test by itself: what `a_killed_process_leaves_a_prefix` runs and kills.
-#[test]
-fn victim() {
-    #[expect(clippy::disallowed_methods, reason = "a switch of the test, not of the state machine")]
-    let Some(dir) = std::env::var_os(VICTIM_DIR) else { return };
-    let store = Store::open(Path::new(&dir), &tiny()).unwrap();
-    let done = store.applied().map_or(0, |at| at.index.0);
-    // Ends by itself if nobody kills it.
-    for first in (done + 1..done + 100_000).step_by(10) {
-        let items: Vec<_> = (first..first + 10).map(nth).collect();
-        store.apply(&items).unwrap();
-        println!("applied {}", store.applied().unwrap().index);
-    }
-}
-
-#[test]
-fn a_killed_process_leaves_a_prefix() {
-    let dir = temp();
-    let path = dir.path().join("state");
-    let mut before = 0;
-    // Each round is killed a little later, and goes on where the one before was.
-    for round in 1..8 {
-        let mut victim = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "victim", "--nocapture"])
-            .env(VICTIM_DIR, &path)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(victim.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let said = lines
-            .filter_map(|line| line.strip_prefix("applied ")?.parse::<u64>().ok())
-            .nth(7 * round)
-            .expect("it goes on until it is killed");
-        victim.kill().unwrap();
-        victim.wait().unwrap();
-
-        let copy = dir.path().join(format!("round-{round}"));
-        crash_copy(&path, &copy);
-        let after = Store::open(&copy, &tiny()).unwrap();
-        let n = after.applied().map_or(0, |at| at.index.0);
-        // Nothing asked for a flush, so anything from the last state on is fine, if it is a state.
-        assert!(n >= before, "what was durable stays");
-        let items = entries(n + 200);
-        assert!(of_store(&after).unwrap() == of_model(&items, n), "{n} of {said} is no prefix");
-        after.apply(&items[n as usize..]).unwrap();
-        assert!(of_store(&after).unwrap() == of_model(&items, n + 200), "{n} does not go on");
-        before = n;
-    }
-    assert!(before > 0, "RocksDB flushed by itself");
-}
-
-#[test]
-fn what_was_not_flushed_is_lost_whole() {
-    let dir = temp();
-    let path = dir.path().join("state");
-    let items = entries(30);
-    let store = open(&path);
-    store.apply(&items[..10]).unwrap();
-    store.flush().unwrap();
-    store.apply(&items[10..30]).unwrap();
-    let copy = dir.path().join("crashed");
-    // The memtable is far from full, so nothing is being flushed now.
-    crash_copy(&path, &copy);
-    let after = open(&copy);
-    assert_eq!(after.applied(), Some(at(10)), "memtables are lost, the Raft log has the rest");
-    assert_eq!(of_store(&after).unwrap(), of_model(&items, 10));
-    assert!(
-        matches!(after.apply(&items[9..]), Err(StoreError::Damaged { .. })),
-        "what is applied is not applied again"
-    );
-    assert_eq!(of_store(&after).unwrap(), of_model(&items, 10));
-    after.apply(&items[10..]).unwrap();
-    assert_eq!(of_store(&after).unwrap(), of_model(&items, 30));
 }
 
 #[test]
@@ -273,110 +154,6 @@ fn checkpoints_during_apply_are_states() {
         apply.join().unwrap();
     });
     assert_eq!(of_store(&store).unwrap(), of_model(&items, 200));
-}
-
-/// The files of a store that hold data.
-fn data_files(dir: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<_> = fs::read_dir(dir)
-        .unwrap()
-        .map(|file| file.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|e| e == "sst" || e == "blob"))
-        .collect();
-    files.sort();
-    files
-}
-
-#[test]
-fn damage_is_an_error_never_other_data() {
-    let dir = temp();
-    let path = dir.path().join("state");
-    let items = entries(40);
-    {
-        let store = open(&path);
-        store.apply(&items[..20]).unwrap();
-        store.flush().unwrap();
-        store.apply(&items[20..]).unwrap();
-    }
-    let right = of_model(&items, 40);
-    let files = data_files(&path);
-    assert!(files.iter().any(|f| f.extension().is_some_and(|e| e == "blob")), "there are blobs");
-    let (mut seen, mut harmless, mut damaged) = (0, 0, 0);
-    for file in &files {
-        let length = fs::metadata(file).unwrap().len() as usize;
-        // Some byte everywhere, and each of the last, where the footers are.
-        for position in (0..length).step_by(length / 12 + 1).chain(length - 8..length) {
-            seen += 1;
-            let copy = dir.path().join(format!("damaged-{seen}"));
-            crash_copy(&path, &copy);
-            let victim = copy.join(file.file_name().unwrap());
-            let mut bytes = fs::read(&victim).unwrap();
-            bytes[position] ^= 0x10;
-            fs::write(&victim, bytes).unwrap();
-            let what = format!("byte {position} of {length} of {}", victim.display());
-            match Store::open(&copy, &options()) {
-                Ok(store) => match of_store(&store) {
-                    // Not every byte is looked at to answer; then the answer has to be right.
-                    Ok(read) => {
-                        assert!(read == right, "{what}: other data");
-                        harmless += 1;
-                    }
-                    Err(_) => damaged += 1,
-                },
-                Err(StoreError::Damaged { dir, .. }) => {
-                    assert_eq!(dir, copy);
-                    damaged += 1;
-                }
-                Err(other) => panic!("{what}: {other}"),
-            }
-            fs::remove_dir_all(&copy).unwrap();
-        }
-    }
-    assert!(damaged > seen / 2, "{damaged} of {seen} noticed, {harmless} in bytes nobody needs");
-}
-
-#[test]
-fn a_damaged_batch_says_so() {
-    let dir = temp();
-    let path = dir.path().join("state");
-    let items = entries(20);
-    open(&path).apply(&items).unwrap();
-    for file in data_files(&path).iter().filter(|f| f.extension().is_some_and(|e| e == "blob")) {
-        let mut bytes = fs::read(file).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        fs::write(file, bytes).unwrap();
-    }
-    let store = open(&path);
-    let view = store.view().unwrap();
-    let error = answers(&view).unwrap_err();
-    assert!(
-        matches!(error, quorate_state_machine::view::ViewError::Corrupt { .. }),
-        "{error} is damage, not a disk that failed"
-    );
-}
-
-#[test]
-fn a_missing_file_is_an_error() {
-    let dir = temp();
-    let path = dir.path().join("state");
-    let items = entries(40);
-    open(&path).apply(&items).unwrap();
-    let mut names: Vec<_> = data_files(&path);
-    names.push(path.join("CURRENT"));
-    for (i, name) in names.iter().enumerate() {
-        let copy = dir.path().join(format!("missing-{i}"));
-        crash_copy(&path, &copy);
-        fs::remove_file(copy.join(name.file_name().unwrap())).unwrap();
-        let error = match Store::open(&copy, &options()) {
-            Ok(store) => of_store(&store).err(),
-            Err(error) => Some(error.to_string()),
-        };
-        let error = error.unwrap_or_else(|| panic!("without {} nothing is missed", name.display()));
-        // A lost root file must not look like a new group.
-        if name.ends_with("CURRENT") {
-            assert!(error.contains("no complete store"), "{error}");
-        }
-    }
 }
 
 #[test]
