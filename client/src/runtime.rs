@@ -23,6 +23,11 @@ pub async fn sleep_until(when: Instant) {
     tokio::time::sleep_until(when).await;
 }
 
+/// Lets everything else that can run have its turn first.
+pub async fn yield_now() {
+    tokio::task::yield_now().await;
+}
+
 /// Gives `future` at most `limit`; `None` when the limit came first.
 pub async fn timeout<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
     tokio::time::timeout(limit, future).await.ok()

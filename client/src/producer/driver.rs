@@ -38,6 +38,14 @@ const IDLE: Duration = Duration::from_secs(60);
 /// Commands taken from the queue at a time.
 const DRAIN: usize = 256;
 
+/// How often callers are given their turn between an answer and the next batch: a bound only, for
+/// a crowd that neither comes to rest nor fills a batch.
+const TURNS: usize = 64;
+
+/// Turns in which nothing happens before the rest of a crowd is not waited for any more. A turn is
+/// over when all that could run on this thread has run; callers on other threads take a few.
+const QUIET_TURNS: usize = 3;
+
 pub(super) enum Command {
     Append(Submission),
     Flush(oneshot::Sender<Result<()>>),
@@ -134,17 +142,10 @@ impl Driver {
             }
             let (wake, why) = self.next_timer(&state);
             let outcome = tokio::select! {
-                event = state.link.event() => self.on_event(&mut state, event),
+                event = state.link.event() => self.gather(&mut state, event, &mut buffer).await,
                 taken = self.commands.recv_many(&mut buffer, DRAIN), if open_queue => {
                     open_queue = taken > 0;
-                    for command in buffer.drain(..) {
-                        match command {
-                            Command::Append(submission) => self.window.submit(submission),
-                            Command::Flush(done) => self.window.flush(done),
-                            // What was queued behind it is still taken, as it was admitted.
-                            Command::Close => self.commands.close(),
-                        }
-                    }
+                    self.take(&mut buffer);
                     Ok(())
                 }
                 () = runtime::sleep_until(wake) => self.on_timer(&mut state, why),
@@ -154,6 +155,54 @@ impl Driver {
                 return;
             }
         }
+    }
+
+    fn take(&mut self, buffer: &mut Vec<Command>) {
+        for command in buffer.drain(..) {
+            match command {
+                Command::Append(submission) => self.window.submit(submission),
+                Command::Flush(done) => self.window.flush(done),
+                // What was queued behind it is still taken, as it was admitted.
+                Command::Close => self.commands.close(),
+            }
+        }
+    }
+
+    /// Deals with `event`, and with what comes along with it, before anything is packed. Answers
+    /// come in crowds, and those who get them mostly append again at once: packed one by one as they
+    /// come back, they would be as many small batches, and the crowd would never meet again. So
+    /// they are given their turn, until as many are back as were answered, or nothing happens any
+    /// more. That takes microseconds, and nobody waits for a clock.
+    async fn gather(
+        &mut self,
+        state: &mut State,
+        event: Event,
+        buffer: &mut Vec<Command>,
+    ) -> Result<()> {
+        let (answered, submitted) = (self.window.answered(), self.window.submitted());
+        self.on_event(state, event)?;
+        let mut quiet = 0;
+        for _ in 0..TURNS {
+            let before = (self.window.answered(), self.window.submitted());
+            while let Link::Open(..) = state.link
+                && let Some(event) = runtime::at_once(state.link.event())
+            {
+                self.on_event(state, event)?;
+            }
+            if runtime::at_once(self.commands.recv_many(buffer, DRAIN)).is_some() {
+                self.take(buffer);
+            }
+            let now = (self.window.answered(), self.window.submitted());
+            if now.1 - submitted >= now.0 - answered || self.window.has_full_batch() {
+                break;
+            }
+            quiet = if now == before { quiet + 1 } else { 0 };
+            if quiet > QUIET_TURNS {
+                break;
+            }
+            runtime::yield_now().await;
+        }
+        Ok(())
     }
 
     fn send(&mut self, state: &mut State) -> Result<()> {

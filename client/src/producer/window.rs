@@ -18,7 +18,8 @@ use crate::{
     runtime::{Instant, Moment},
 };
 
-/// Batches that are sent at once, however small. Behind them, records gather until there is a
+/// Batches that are sent at once, however small (what "at once" gives to callers that were just
+/// answered: `driver`). Behind them, records gather until there is a
 /// full batch or an answer: that is what packs the records of many callers without a timer.
 pub(super) const EAGER_BATCHES: usize = 4;
 
@@ -113,6 +114,21 @@ impl Window {
 
     pub(super) fn is_idle(&self) -> bool {
         self.in_flight.is_empty()
+    }
+
+    /// Submissions so far.
+    pub(super) fn submitted(&self) -> u64 {
+        self.submitted
+    }
+
+    /// Of which so many are answered.
+    pub(super) fn answered(&self) -> u64 {
+        self.answered
+    }
+
+    /// What is not packed yet is enough for a batch.
+    pub(super) fn has_full_batch(&self) -> bool {
+        self.pending_bytes >= self.target_bytes
     }
 
     /// Since when the oldest caller waits.

@@ -76,6 +76,34 @@ async fn many_callers_share_one_stream() {
     assert!(batches < 100, "400 callers are packed, not sent one by one: {batches} batches");
 }
 
+/// Callers that append again and again, and don't all come back in the same turn.
+#[tokio::test]
+async fn a_crowd_that_was_answered_together_is_packed_together_again() {
+    const CALLERS: usize = 12;
+    const ROUNDS: usize = 50;
+    let cluster = Cluster::start().await;
+    let client = cluster.client();
+    let calls = (0..CALLERS).map(|n| {
+        let client = client.clone();
+        async move {
+            for round in 0..ROUNDS {
+                client.append("l", [format!("{n} {round}")]).await.unwrap();
+                for _ in 0..n % 3 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    });
+    // A task each, which one thread gives its turns to.
+    let tasks: Vec<_> = calls.map(tokio::spawn).collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(cluster.values().len(), CALLERS * ROUNDS);
+    let batches = cluster.shared.state().logs["l"].batches.len();
+    assert!(batches < 2 * ROUNDS, "{ROUNDS} crowds went out in {batches} batches");
+}
+
 #[tokio::test]
 async fn bytes_and_batches_in_flight_are_bounded() {
     let cluster = Cluster::start().await;
