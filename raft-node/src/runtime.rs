@@ -2,7 +2,12 @@
 //! openraft) creates tasks, sleeps or reads the monotonic clock. A simulation replaces what is
 //! behind these functions; everything else knows no runtime of its own.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 pub use tokio::time::{Instant, error::Elapsed};
 
@@ -45,6 +50,23 @@ impl Edge {
 pub async fn sleep(duration: Duration) {
     #[expect(clippy::disallowed_methods, reason = "this is the seam")]
     tokio::time::sleep(duration).await;
+}
+
+/// A wait that is begun again and again. To put off one that is under way costs next to nothing,
+/// where each new timer that is due before all others makes the thread wake itself: a system call,
+/// and another turn of its loop.
+#[derive(Default)]
+pub struct Alarm(Option<Pin<Box<tokio::time::Sleep>>>);
+
+impl Alarm {
+    /// Ready from `at` on. Asked for an earlier time it can't be put off, and costs a timer.
+    pub fn poll_until(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+        if sleep.deadline() != at {
+            sleep.as_mut().reset(at);
+        }
+        sleep.as_mut().poll(cx)
+    }
 }
 
 /// Gives `future` at most `limit`.

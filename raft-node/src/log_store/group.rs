@@ -111,13 +111,14 @@ impl GroupLog {
         self.submit(table, Op::Append { group, entries, first_serial, done });
     }
 
-    /// Queues `op` under the table's lock, and answers it outside of it if the log takes nothing
-    /// any more: an answer may call back.
+    /// Queues `op` under the table's lock. Outside of it the thread is woken, which needs it too, or
+    /// `op` answered if the log takes nothing any more: an answer may call back.
     fn submit(&self, table: MutexGuard<'_, Table>, op: Op) {
-        let refused = self.shared.push(op);
+        let queued = self.shared.push(op);
         drop(table);
-        if let Err((op, why)) = refused {
-            op.fail(&why);
+        match queued {
+            Ok(bell) => bell.ring(),
+            Err((op, why)) => op.fail(&why),
         }
     }
 

@@ -155,7 +155,9 @@ struct Inner {
 impl Inner {
     fn close(&self) {
         // Refused when it is closed or has failed already.
-        drop(self.shared.push(Op::Close));
+        if let Ok(bell) = self.shared.push(Op::Close) {
+            bell.ring();
+        }
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
             // The last handle may be dropped in a callback.

@@ -88,6 +88,20 @@ impl Counters {
     }
 }
 
+/// What was queued is taken once this rings. To be rung without any lock that the sync thread takes
+/// (the queue's, a table's): woken earlier, it would run into it, and sleep and be woken once more
+/// before it writes.
+#[must_use = "nobody else wakes the thread"]
+pub(super) struct Bell<'a>(Option<&'a Condvar>);
+
+impl Bell<'_> {
+    pub fn ring(self) {
+        if let Some(wake) = self.0 {
+            wake.notify_one();
+        }
+    }
+}
+
 pub(super) struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
@@ -130,20 +144,16 @@ impl Shared {
         groups.entry(number).or_insert_with(new).clone()
     }
 
-    /// Queues `op`; gives it back, with the reason, if nothing is taken any more.
-    pub fn push(&self, op: Op) -> Result<(), (Op, String)> {
+    /// Queues `op`, and says by what the thread is to be woken; gives it back, with the reason, if
+    /// nothing is taken any more.
+    pub fn push(&self, op: Op) -> Result<Bell<'_>, (Op, String)> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(why) = &queue.closed {
             return Err((op, why.clone()));
         }
         queue.ops.push(op);
-        let first = queue.ops.len() == 1;
-        // Woken with the lock held, the thread would run into it and sleep once more.
-        drop(queue);
-        if first {
-            self.wake.notify_one();
-        }
-        Ok(())
+        // Who finds others before him leaves it to the first of them.
+        Ok(Bell((queue.ops.len() == 1).then_some(&self.wake)))
     }
 
     /// Waits for something to do, and takes all of it.

@@ -21,10 +21,10 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, task::AtomicWaker};
+use futures::{Stream, StreamExt, task::AtomicWaker};
 
 use super::wire::AppendRequest;
-use crate::runtime;
+use crate::runtime::{self, Alarm, Instant};
 
 /// How long a commit index may wait for an entry to travel with; the timer adds up to a
 /// millisecond. What followers show to eventual readers and to tails is older by this much at
@@ -62,14 +62,27 @@ pub(super) struct Paced<S> {
     waker: Waker,
     /// The input had nothing when it was last asked: it rings when that changes.
     resting: bool,
-    linger: Option<BoxFuture<'static, ()>>,
+    /// Until when it is not asked for a commit index alone.
+    linger: Option<Instant>,
+    /// Kept from one linger to the next, which mostly begins before the one before would end: so
+    /// it is put off, and hardly ever rings while appends are frequent.
+    alarm: Alarm,
 }
 
 impl<S> Paced<S> {
     pub(super) fn new(input: S, last_appended: LastAppended) -> Self {
         let bell = Arc::new(Bell::default());
         let waker = Waker::from(bell.clone());
-        Self { input, last_appended, taken: 0, bell, waker, resting: false, linger: None }
+        Self {
+            input,
+            last_appended,
+            taken: 0,
+            bell,
+            waker,
+            resting: false,
+            linger: None,
+            alarm: Alarm::default(),
+        }
     }
 
     /// Whether the input is to be asked now.
@@ -83,8 +96,8 @@ impl<S> Paced<S> {
         if (self.last_appended)() > self.taken {
             return true;
         }
-        let linger = self.linger.get_or_insert_with(|| Box::pin(runtime::sleep(COMMIT_LINGER)));
-        linger.poll_unpin(cx).is_ready()
+        let until = *self.linger.get_or_insert_with(|| runtime::now() + COMMIT_LINGER);
+        self.alarm.poll_until(until, cx).is_ready()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
-use futures::stream::BoxStream;
+use futures::{FutureExt, stream::BoxStream};
 use tokio::sync::watch;
 
 use super::*;
@@ -125,6 +125,25 @@ async fn the_next_entry_takes_the_commit_index_along() {
     assert_eq!(next(&mut requests).await, ((vec![6], 5), Duration::ZERO), "one request for both");
     let quiet = runtime::timeout(LONG, requests.next()).await;
     assert!(quiet.is_err(), "all was said");
+}
+
+/// Its timer is the same, and was begun for the one before.
+#[tokio::test(start_paused = true)]
+async fn each_commit_index_waits_as_long() {
+    let (leader, mut requests) = Leader::start(4);
+    settle(&mut requests).await;
+    for index in 5..9 {
+        leader.append(index);
+        assert_eq!(next(&mut requests).await.0.0, vec![index]);
+        assert!(futures::poll!(requests.next()).is_pending());
+        leader.commit(index);
+        assert!(futures::poll!(requests.next()).is_pending(), "it waits");
+        tokio::time::advance(COMMIT_LINGER * 3 / 4).await;
+        assert!(futures::poll!(requests.next()).is_pending(), "it still waits");
+    }
+    let (seen, waited) = next(&mut requests).await;
+    assert_eq!(seen, (vec![], 8));
+    assert!(waited >= COMMIT_LINGER / 4 && waited <= 2 * COMMIT_LINGER, "{waited:?}");
 }
 
 /// As when a reply has come.
