@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use quorate_jepsen_core::{
-    ids::{Epoch, Incarnation, Node, Offset},
+    ids::{Epoch, Incarnation, Node, Offset, Stamp},
     op::{Batch, ReplicaLog},
     payload,
 };
@@ -15,8 +15,8 @@ use quorate_proto::{
         TransferLeaderRequest, TriggerSnapshotRequest, admin_service_client::AdminServiceClient,
     },
     v1::{
-        Consistency, Level, ReadFrom, ReadRequest, ReadResponse, RecordBatch, StoredBatch,
-        log_service_client::LogServiceClient, read_from::From,
+        Consistency, Level, ReadFrom, ReadHeader, ReadRequest, ReadResponse, RecordBatch,
+        StoredBatch, log_service_client::LogServiceClient, read_from::From,
     },
 };
 use tonic::transport::{Channel, Endpoint};
@@ -151,9 +151,16 @@ impl NodeApi {
     /// # Errors
     /// The stream broke, or its framing is wrong.
     pub async fn read_all(&mut self, log: &str) -> Result<ReplicaLog> {
+        Ok(self.show_all(log).await?.0)
+    }
+
+    /// As [`NodeApi::read_all`], with the state that the end of it is of.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn show_all(&mut self, log: &str) -> Result<(ReplicaLog, Option<Stamp>)> {
         let mut batches = Vec::new();
-        let mut ends: Option<(u64, u64)> = None;
-        let mut incarnation = None;
+        let mut last: Option<ReadHeader> = None;
         let mut from: Option<u64> = None;
         loop {
             let request = ReadRequest {
@@ -178,7 +185,7 @@ impl NodeApi {
                         next_offset: Offset(0),
                         batches: Vec::new(),
                     };
-                    return Ok(none);
+                    return Ok((none, None));
                 }
                 Err(status) => return Err(status.into()),
             };
@@ -186,24 +193,35 @@ impl NodeApi {
             while let Some(ReadResponse { header, batches: stored, .. }) = stream.message().await? {
                 if let Some(header) = header {
                     ensure!(header.served_by == self.node.0, "answered by {}", header.served_by);
-                    ends = Some((header.start_offset, header.next_offset));
-                    incarnation = Some(Incarnation(header.incarnation));
+                    let was = last.as_ref().map_or(header.incarnation, |last| last.incarnation);
+                    ensure!(was == header.incarnation, "{log} became another log meanwhile");
+                    last = Some(header);
                 }
                 for batch in stored {
                     batches.push(batch_of(batch)?);
                 }
             }
-            let (start, next) = ends.context("a read without a header")?;
-            let reached = batches.last().map_or(Offset(start), Batch::next_offset);
-            if reached.0 >= next || batches.len() == before {
-                return Ok(ReplicaLog {
+            let header = last.as_ref().context("a read without a header")?;
+            let (start_offset, next_offset) =
+                (Offset(header.start_offset), Offset(header.next_offset));
+            let reached = batches.last().map_or(start_offset, Batch::next_offset);
+            if reached >= next_offset || batches.len() == before {
+                let stamp = Stamp {
+                    group: header.group,
+                    term: header.term,
+                    log_index: header.applied_index,
+                    next_offset,
+                    writer_epoch: Epoch(0),
+                };
+                let shown = ReplicaLog {
                     node: self.node,
                     log: log.to_owned(),
-                    incarnation,
-                    start_offset: Offset(start),
-                    next_offset: Offset(next),
+                    incarnation: Some(Incarnation(header.incarnation)),
+                    start_offset,
+                    next_offset,
                     batches,
-                });
+                };
+                return Ok((shown, Some(stamp)));
             }
             from = Some(reached.0);
         }

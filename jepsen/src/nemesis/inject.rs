@@ -312,15 +312,7 @@ impl Ongoing {
                 if self.repeated.is_some_and(|last| last.elapsed() < SNAPSHOT_EVERY) {
                     return Ok(());
                 }
-                let leader = cluster.wait_leader().await?.node;
-                let mut api = cluster.api(leader)?;
-                api.trigger_snapshot(0).await?;
-                let purged = api.status().await?.groups.first().map(|group| group.purged_index);
-                if purged.is_some_and(|purged| purged > self.log_end) {
-                    for node in std::mem::take(&mut self.down) {
-                        cluster.start_node(node)?;
-                    }
-                }
+                self.purge(cluster).await?;
                 self.repeated = Some(Instant::now());
             }
             Fault::Snapshot if self.repeated.is_none() => {
@@ -335,6 +327,20 @@ impl Ongoing {
         Ok(())
     }
 
+    /// Has the leader purge its log, and starts who is away once it lacks what was purged.
+    async fn purge(&mut self, cluster: &mut Cluster) -> Result<()> {
+        let leader = cluster.wait_leader().await?.node;
+        let mut api = cluster.api(leader)?;
+        api.trigger_snapshot(0).await?;
+        let purged = api.status().await?.groups.first().map(|group| group.purged_index);
+        if purged.is_some_and(|purged| purged > self.log_end) {
+            for node in std::mem::take(&mut self.down) {
+                cluster.start_node(node)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Heals it.
     ///
     /// # Errors
@@ -343,6 +349,14 @@ impl Ongoing {
         // It can end only when others are well again, and only then it is known what came of it.
         if let Some(changing) = self.changing.take() {
             return self.end_change(cluster, changing).await;
+        }
+        if matches!(self.fault, Fault::FallBehind { .. }) {
+            // A slow cluster has not appended enough in the time that was drawn for it.
+            let end = Instant::now() + PURGE_WITHIN;
+            while !self.down.is_empty() && Instant::now() < end {
+                self.purge(cluster).await?;
+                tokio::time::sleep(SNAPSHOT_EVERY).await;
+            }
         }
         let effect = self.effect(cluster).await?;
         match &self.fault {
@@ -432,6 +446,9 @@ const APPLY_THREAD: &str = "raft";
 
 /// Between two snapshots of a leader that is to purge its log.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
+
+/// So long a node stays away at most, until it needs a snapshot.
+const PURGE_WITHIN: Duration = Duration::from_secs(30);
 
 /// Stops a node and starts it with clocks of this rate.
 async fn restart(cluster: &mut Cluster, node: Node, percent: u32) -> Result<()> {

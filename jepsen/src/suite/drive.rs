@@ -48,7 +48,11 @@ const GO_ON_EVERY: Duration = Duration::from_millis(50);
 
 /// Of a record, where logs are to be purged within seconds: whole files of a log go, and those have
 /// 16 MiB at least.
-const BYTES_TO_PURGE: usize = 32 * 1024;
+const BYTES_TO_PURGE: usize = 8 * 1024;
+
+/// Operations a second at most, where logs are to be purged: some 6 MB/s. A leader keeps eight retentions
+/// for a node that gets a snapshot, and who takes longer than that needs the next one.
+const RATE_TO_PURGE: u64 = 250;
 
 /// A stored run and its verdict.
 #[derive(Debug)]
@@ -223,8 +227,10 @@ async fn drive(
     }
     let leader = cluster.wait_leader().await?;
     recorder.fault(format!("n{} leads term {}", leader.node, leader.term));
-    let mut mix = options.workload.mix(options.concurrency as usize, options.rate);
-    if schedule.kinds().contains(&Kind::FallBehind) {
+    let purges = schedule.kinds().contains(&Kind::FallBehind);
+    let rate = if purges { options.rate.min(RATE_TO_PURGE) } else { options.rate };
+    let mut mix = options.workload.mix(options.concurrency as usize, rate);
+    if purges {
         mix.record_bytes = BYTES_TO_PURGE;
     }
     let pauses = schedule.windows.iter().filter(|window| window.fault.kind() == Kind::Pause);

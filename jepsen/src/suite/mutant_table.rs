@@ -18,6 +18,7 @@ const fn window(at_ms: u64, for_ms: u64, fault: Fault) -> Window {
 
 const LEADER_ALONE: Fault = Fault::Partition { shape: Shape::LeaderAlone, gate: Gate::Hold };
 const PAUSED_LEADER: Fault = Fault::Pause { target: Target::Leader, delay_ms: 0 };
+const PAUSED_FOLLOWER: Fault = Fault::Pause { target: Target::Follower(0), delay_ms: 0 };
 const LOST_REPLIES: Fault = Fault::ReplyLoss { target: Target::Leader, clients: true };
 const PULLED_PLUG: Fault = Fault::PowerAll;
 const KILLED_LEADER: Fault = Fault::Kill { target: Target::Leader };
@@ -141,7 +142,7 @@ pub const ALL: &[Mutant] = &[
         concurrency: 12,
         rate: 500,
         windows: &[window(2_500, 2_500, KILLED_LEADER), window(7_500, 2_500, KILLED_LEADER)],
-        time_limit: 13,
+        time_limit: 14,
         caught_as: &[Anomaly::TornBatch],
     },
     Mutant {
@@ -200,8 +201,15 @@ pub const ALL: &[Mutant] = &[
         workload: Workload::FollowerRead,
         concurrency: 16,
         rate: 500,
-        windows: &[window(2_500, 6_000, Fault::Delay { delay_ms: 150, jitter_ms: 75 })],
-        time_limit: 11,
+        // The leader's answer to a probe waits in the socket of a node that is stopped, while the
+        // others go on; and on a slow link.
+        windows: &[
+            window(2_500, 700, PAUSED_FOLLOWER),
+            window(4_000, 700, PAUSED_FOLLOWER),
+            window(5_500, 700, PAUSED_FOLLOWER),
+            window(7_000, 5_000, Fault::Delay { delay_ms: 150, jitter_ms: 75 }),
+        ],
+        time_limit: 14,
         caught_as: &[Anomaly::StaleBeyondBound],
     },
     Mutant {

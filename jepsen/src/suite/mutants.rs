@@ -125,7 +125,7 @@ pub struct Mutant {
 }
 
 /// Which request meets which moment of a fault is a matter of luck; so many seeds are tried.
-const TRIES: u64 = 3;
+const TRIES: u64 = 5;
 
 /// The server with planted faults.
 pub const PROGRAM: &str = "quorate-node-planted";
@@ -289,28 +289,33 @@ impl Mutant {
 #[must_use]
 pub fn report(all: &[Hunted]) -> String {
     let mut text = format!(
-        "{:<27} {:<8} {:<34} {:>7} {:>4}  {:<8} {}\n",
+        "{:<27} {:<11} {:<28} {:>7} {:>4}  {:<8} {}\n",
         "mutant", "breaks", "caught by", "seconds", "runs", "without", "seed, run"
     );
     for hunted in all {
         let right = |found: &&String| {
             hunted.expected.iter().any(|name| found.split(' ').next() == Some(name))
         };
-        let caught: Vec<&str> = hunted.found.iter().filter(right).map(String::as_str).collect();
-        let caught = match caught.as_slice() {
-            [] => "SURVIVED".to_owned(),
-            some => some.join(", "),
+        // A failure goes on with what was seen; its name will do here.
+        let name = |found: &String| match found.split_once(" of ") {
+            Some((name, _)) => name.to_owned(),
+            None => found.clone(),
         };
+        let mut caught = hunted.found.iter().filter(right).map(name);
         text += &format!(
-            "{:<27} {:<8} {caught:<34} {:>7} {:>4}  {:<8} {}, {}\n",
+            "{:<27} {:<11} {:<28} {:>7} {:>4}  {:<8} {}, {}\n",
             hunted.mutant,
             hunted.breaks,
+            caught.next().as_deref().unwrap_or("SURVIVED"),
             hunted.seconds,
             hunted.runs,
             hunted.clean.unwrap_or("-"),
             hunted.seed,
             hunted.dir
         );
+        for more in caught {
+            text += &format!("{:<27} {:<11} {more}\n", "", "");
+        }
         if !hunted.caught {
             text += &format!("    must be found as {}\n", hunted.expected.join(" or "));
             let found = if hunted.found.is_empty() { "nothing" } else { &hunted.found.join("; ") };
@@ -318,4 +323,36 @@ pub fn report(all: &[Hunted]) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_it_was_caught_by_has_a_line() {
+        let hunted = Hunted {
+            mutant: "skip_vote_fsync",
+            breaks: "P1, P3, P12",
+            expected: vec!["two-leaders", "lost-append"],
+            found: vec![
+                "lost-append x 12".to_owned(),
+                "offset-gap x 1".to_owned(),
+                "two-leaders of term 7: n1, n2 led it".to_owned(),
+            ],
+            caught: true,
+            seconds: 16,
+            runs: 1,
+            seed: 5,
+            dir: "store/run".to_owned(),
+            clean: Some("valid"),
+        };
+        let text = report(&[hunted]);
+        let lines: Vec<&str> = text.lines().collect();
+        let column = lines[0].find("caught by").expect("it has a head");
+        assert_eq!(lines.len(), 3, "{text}");
+        assert!(lines[1][column..].starts_with("lost-append x 12  "), "{text}");
+        assert!(lines[1].ends_with("valid    5, store/run"), "{text}");
+        assert_eq!(lines[2].trim_end(), format!("{:column$}two-leaders", ""), "{text}");
+    }
 }
