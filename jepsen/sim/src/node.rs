@@ -45,9 +45,7 @@ use quorate_raft_node::{
         types::NodeAddress,
     },
     read::{
-        freshener::Freshener,
-        levels::{Level, Reader},
-        read_index::ReadIndexer,
+        freshener::Freshener, levels::Level, read_index::ReadIndexer, reader::Reader,
         recent::Recent,
     },
     runtime,

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     gate::Gate,
     observe::Metrics,
-    read::levels::{Level, Reader},
+    read::{levels::Level, reader::Reader},
     runtime,
     write::{
         admission::{Admission, Permit},

@@ -40,7 +40,7 @@ use crate::{
         settings::{self, Timing},
         state_machine::{GroupState, StateMachine},
     },
-    read::{freshener::Freshener, levels::Reader, read_index::ReadIndexer, recent::Recent},
+    read::{freshener::Freshener, read_index::ReadIndexer, reader::Reader, recent::Recent},
     runtime,
     write::{admission::Admission, proposer::Proposer},
 };

@@ -1,18 +1,22 @@
 //! From a read request to a consistent view of the applied state.
 //!
-//! `levels` decides what evidence a consistency level needs. Evidence comes from two places:
-//! `read_index` (the leader asks its quorum, one round shared by all who wait) and `freshener`
-//! (any replica asks the leader, one probe shared by all groups and readers); `freshness` is the
-//! pure part that judges it, `worst` what an operator is told about it, and `probation`
-//! a load balancer. `recent` keeps what was just applied for tails.
+//! `levels` has the words of a question and its answer; `reader` decides what evidence a level needs.
+//! Evidence comes from two places: `read_index` (the leader asks its quorum, one round shared by all
+//! who wait) and `freshener` (any replica asks the leader, one probe shared by all groups and readers:
+//! `prober` sends it, `evidence` keeps what it proved, `freshness` is the pure part that judges it).
+//! `worst` is what an operator is told about it, and `probation` a load balancer. `recent` keeps what
+//! was just applied for tails.
 //!
 //! Never here: gRPC, and any answer based on "I am the leader" or "I heard from the leader".
+mod evidence;
 pub mod forward;
 pub mod freshener;
 pub mod freshness;
 pub mod levels;
 pub mod probation;
+mod prober;
 pub mod read_index;
+pub mod reader;
 pub mod recent;
 pub mod worst;
 
