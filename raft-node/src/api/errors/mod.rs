@@ -3,22 +3,17 @@
 //! Every error says: retryable or not, effect (none, applied, unknown), what was wrong and what to
 //! do (G10).
 
+mod from;
+mod refused;
+
 use prost::Message;
-use quorate_proto::v1::{Effect, ErrorDetail, ErrorKind, LeaderHint, ReadHeader, Stamp};
-use quorate_state_machine::{
-    batch::BatchError,
-    limits::LimitExceeded,
-    outcome::{Outcome, Refused},
-    types::{GroupId, LogIndex},
-};
+use quorate_proto::v1::{Effect, ErrorDetail, ErrorKind, LeaderHint, ReadHeader};
+use quorate_state_machine::types::{GroupId, LogIndex};
 use tonic::{Code, Status};
 
+pub use self::refused::{refused, stamp};
 use super::metadata;
-use crate::{
-    raft::group::{Leader, WriteFailure},
-    read::{ReadFailure, forward::NotForwarded},
-    write::admission::Overloaded,
-};
+use crate::{raft::group::Leader, read::forward::NotForwarded};
 
 /// Type URL of our detail inside `google.rpc.Status`.
 const DETAIL_TYPE: &str = "type.googleapis.com/quorate.v1.ErrorDetail";
@@ -355,135 +350,6 @@ fn code_of(kind: ErrorKind, effect: Effect) -> Code {
         ErrorKind::Corrupt => Code::DataLoss,
         ErrorKind::Unsupported => Code::Unimplemented,
     }
-}
-
-impl From<LimitExceeded> for ApiError {
-    fn from(e: LimitExceeded) -> Self {
-        let mut error = Self::invalid(e.to_string());
-        error.0.limit = e.limit.to_owned();
-        error.0.limit_value = e.value;
-        error
-    }
-}
-
-impl From<BatchError> for ApiError {
-    fn from(e: BatchError) -> Self {
-        match e {
-            BatchError::Limit(limit) => limit.into(),
-            other => Self::invalid(format!("the batch is refused: {other}")),
-        }
-    }
-}
-
-impl From<Overloaded> for ApiError {
-    fn from(e: Overloaded) -> Self {
-        let mut error = Self::new(
-            ErrorKind::ResourceExhausted,
-            true,
-            Effect::None,
-            format!("{e}; nothing was appended, try again shortly"),
-        );
-        error.0.limit = "limits.inflight_mb".to_owned();
-        error.0.limit_value = e.limit_bytes;
-        error.0.retry_after_ms = OVERLOAD_RETRY_MS;
-        error
-    }
-}
-
-impl From<WriteFailure> for ApiError {
-    fn from(failure: WriteFailure) -> Self {
-        match failure {
-            WriteFailure::NotLeader(leader) => Self::not_leader(leader, Effect::None),
-            WriteFailure::Discarded(leader) => Self::not_leader(leader, Effect::Unknown),
-            WriteFailure::Stopped(why) => Self::write_lost(&why),
-        }
-    }
-}
-
-impl From<ReadFailure> for ApiError {
-    fn from(failure: ReadFailure) -> Self {
-        match failure {
-            ReadFailure::NotLeader(leader) => Self::not_leader(leader, Effect::None),
-            ReadFailure::NoQuorum => Self::new(
-                ErrorKind::Unavailable,
-                true,
-                Effect::None,
-                "no quorum confirmed this node's leadership in time, so it serves no linearizable \
-                 read; ask another node or retry",
-            ),
-            ReadFailure::Deadline => Self::deadline(Effect::None),
-            ReadFailure::Local(why) => super::read::local_failure(&why),
-            ReadFailure::TooStale { asked, age, leader } => Self::too_stale(asked, age, leader),
-            ReadFailure::Behind { asked, applied, age, leader } => {
-                Self::behind(asked, applied, age, leader)
-            }
-            ReadFailure::LostPosition(why) => Self::bad_position(&why),
-            ReadFailure::Stopped(why) => Self::new(
-                ErrorKind::Unavailable,
-                true,
-                Effect::None,
-                format!("the group stopped on this node ({why}); ask another node"),
-            ),
-        }
-    }
-}
-
-/// The stamp of an outcome.
-#[must_use]
-pub fn stamp(group: GroupId, outcome: &Outcome) -> Stamp {
-    Stamp {
-        group: group.0,
-        term: outcome.at.term.0,
-        log_index: outcome.at.index.0,
-        next_offset: outcome.next_offset.0,
-        writer_epoch: outcome.writer_epoch.map_or(0, |e| e.0),
-    }
-}
-
-/// A refusal decided by the state machine: final, and stamped with where it was decided.
-#[must_use]
-pub fn refused(group: GroupId, outcome: &Outcome, refused: &Refused) -> ApiError {
-    let say = |kind, effect| ApiError::new(kind, false, effect, refused.to_string());
-    let mut error = match refused {
-        Refused::LogNotFound(_) => say(ErrorKind::LogNotFound, Effect::None),
-        Refused::LogExists(_) => say(ErrorKind::LogExists, Effect::None),
-        Refused::LogRecreated { .. } => say(ErrorKind::LogRecreated, Effect::None),
-        Refused::OffsetMismatch { .. } => say(ErrorKind::OffsetMismatch, Effect::None),
-        Refused::Fenced { .. } => say(ErrorKind::Fenced, Effect::None),
-        Refused::EpochNotGranted { .. } => say(ErrorKind::EpochNotGranted, Effect::None),
-        Refused::SequenceGap { .. } => say(ErrorKind::SequenceGap, Effect::None),
-        Refused::SequenceReused { .. } => say(ErrorKind::SequenceReused, Effect::None),
-        Refused::SequenceStale { .. } => say(ErrorKind::SequenceStale, Effect::Applied),
-        // This call changed nothing; whether an earlier attempt did can no longer be told.
-        Refused::ProducerUnknown { .. } => say(ErrorKind::ProducerUnknown, Effect::Unknown),
-        Refused::TooManyProducers { .. } => say(ErrorKind::TooManyProducers, Effect::None),
-        Refused::TrimBeyondEnd { .. } => say(ErrorKind::OutOfRange, Effect::None),
-        Refused::TooManyLogs { .. } => say(ErrorKind::ResourceExhausted, Effect::None),
-        Refused::DuplicateLog(_) | Refused::Overflow { .. } | Refused::Undecodable(_) => {
-            say(ErrorKind::Invalid, Effect::None)
-        }
-    };
-    match refused {
-        Refused::SequenceGap { expected, .. } | Refused::SequenceStale { expected, .. } => {
-            error.0.next_sequence = Some(expected.0);
-        }
-        Refused::TooManyProducers { limit, .. } => {
-            error.0.limit = "MAX_PRODUCERS_PER_LOG".to_owned();
-            error.0.limit_value = *limit;
-        }
-        Refused::TooManyLogs { limit } => {
-            error.0.limit = "MAX_LOGS_PER_GROUP".to_owned();
-            error.0.limit_value = *limit;
-        }
-        Refused::EpochNotGranted { current, .. } => error.0.writer_epoch = current.map(|e| e.0),
-        Refused::Fenced { current, .. } => error.0.writer_epoch = Some(current.0),
-        _ => {}
-    }
-    if !matches!(refused, Refused::LogNotFound(_) | Refused::TooManyLogs { .. }) {
-        error.0.next_offset = Some(outcome.next_offset.0);
-    }
-    error.0.stamp = Some(stamp(group, outcome));
-    error
 }
 
 #[cfg(test)]
