@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::TryStreamExt;
 use quorate_proto::{
     admin::v1::admin_service_server::AdminServiceServer, v1::log_service_server::LogServiceServer,
 };
@@ -9,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::TcpIncoming};
 
-use super::{Fatal, parts::Parts, vitals::Vitals};
+use super::{Fatal, gather::Gathered, parts::Parts, vitals::Vitals};
 use crate::{
     api::{
         admin::{Admin, NodeFacts},
@@ -120,6 +121,7 @@ pub(super) async fn start(parts: &Parts, edge: &Edge) -> Result<Servers, Fatal> 
         edge.spawn(async move {
             // The builder's own setting is for listeners that it opens itself.
             let incoming = TcpIncoming::from(client_listener).with_nodelay(Some(true));
+            let incoming = incoming.map_ok(Gathered::new);
             let stopped = stop.cancelled_owned();
             if let Err(e) = router.serve_with_incoming_shutdown(incoming, stopped).await {
                 failed(e.to_string());
