@@ -4,6 +4,7 @@
 //! Read in this order:
 //! - [`cluster`]: nodes as processes, in a folder of their own: start, kill, terminate, wait.
 //! - [`network`]: links between processes that can be cut, one direction at a time.
+//! - [`hosts`]: hosts of the user's over ssh, one a node.
 //! - [`node_api`]: one question to one node, past the SDK's routing.
 //! - [`endpoints`]: whom clients call, while nodes come and go.
 //! - [`direct`]: a client without the SDK, one request and its answer.
@@ -23,6 +24,7 @@ pub mod cluster;
 pub mod direct;
 pub mod disk;
 pub mod endpoints;
+pub mod hosts;
 pub mod nemesis;
 pub mod network;
 pub mod node_api;

@@ -12,6 +12,7 @@ use quorate_jepsen::{
         backend::{self, Needs},
         doctor, drive,
         exit::{BAD_ARGUMENTS, BROKEN, code, worse},
+        hosts::HostOptions,
         mutants::{self, Hunt},
         nightly::Long,
         options::{Backend, Options, Workload},
@@ -79,6 +80,11 @@ enum Command {
         /// Where to try; a folder on the disk that runs will use.
         #[arg(long, env = "QUORATE_JEPSEN_STORE", default_value = "jepsen/store")]
         store: PathBuf,
+        /// Of which backend; hosts are tried only for ssh, and only they.
+        #[arg(long, value_enum)]
+        backend: Option<Backend>,
+        #[command(flatten)]
+        hosts: HostOptions,
     },
     /// Workloads, faults, and stored runs.
     List {
@@ -129,7 +135,7 @@ fn main() -> ExitCode {
         Command::Mutants(hunt) => runtime.block_on(hunt.run()),
         Command::Analyze { run, store } => analyze(&run.unwrap_or_else(|| store.join("latest"))),
         Command::Serve { port, store } => runtime.block_on(serve::serve(&store, port)).map(|()| 0),
-        Command::Doctor { store } => doctor(&store),
+        Command::Doctor { store, backend, hosts } => doctor(&store, backend, hosts),
         Command::List { store } => list(&store),
     });
     match outcome {
@@ -155,6 +161,7 @@ fn prepare(command: &mut Command) -> Result<()> {
                 "this machine cannot do that: {} (see --without)",
                 missing.join("; ")
             );
+            can(options, &Schedule::default(), &kinds)?;
             backend::settle(options, Needs::of(&Schedule::default(), &kinds))
         }
         Command::Test(options) | Command::TestAll { options, .. } => {
@@ -177,14 +184,32 @@ fn prepare(command: &mut Command) -> Result<()> {
     }
 }
 
+/// Whether the backend has these faults at all.
+fn can(options: &Options, schedule: &Schedule, kinds: &[Kind]) -> Result<()> {
+    let Some(backend) = backend::chosen(options)? else { return Ok(()) };
+    let refused = backend.refuses(schedule, kinds);
+    let has = || Kind::ALL.iter().filter(|kind| backend.lacks(**kind).is_none());
+    let has = || has().map(|kind| kind.name()).collect::<Vec<_>>().join(", ");
+    anyhow::ensure!(
+        refused.is_empty(),
+        "--backend {} does not do: {}; it does: {}",
+        backend.name(),
+        refused.join(", "),
+        has()
+    );
+    Ok(())
+}
+
 /// A fault that was asked for and cannot be done is an error, never skipped.
 fn possible(options: &Options) -> Result<()> {
     if let Some(name) = &options.mutant {
         mutants::known(name)?;
         mutants::program()?;
     }
-    let kinds = drive::schedule(options, 0)?.kinds();
+    let schedule = drive::schedule(options, 0)?;
     let asked = options.kinds().map_err(anyhow::Error::msg)?;
+    can(options, &schedule, &asked)?;
+    let kinds = schedule.kinds();
     let missing = doctor::missing(&options.store, &[kinds, asked].concat())?;
     anyhow::ensure!(missing.is_empty(), "this machine cannot do that: {}", missing.join("; "));
     Ok(())
@@ -231,6 +256,10 @@ async fn test_all(options: &Options) -> Result<u8> {
 
 impl Ci {
     fn settle(&mut self) -> Result<()> {
+        anyhow::ensure!(
+            self.backend != Some(Backend::Ssh),
+            "on hosts of your own: test --scenario NAME --hosts ..."
+        );
         let mut common = self.options();
         backend::settle(&mut common, Needs { slow_links: true, newcomers: 0 })?;
         (self.backend, self.lab) = (common.backend, common.lab);
@@ -286,7 +315,11 @@ fn analyze(run: &std::path::Path) -> Result<u8> {
     Ok(code(results.verdict()))
 }
 
-fn doctor(store: &std::path::Path) -> Result<u8> {
+fn doctor(store: &std::path::Path, backend: Option<Backend>, hosts: HostOptions) -> Result<u8> {
+    let options = Options { backend, hosts, store: store.to_owned(), ..Options::default() };
+    if backend::chosen(&options)? == Some(Backend::Ssh) {
+        return of_hosts(options);
+    }
     let mut all = true;
     for probe in doctor::probe(store)? {
         let faults: Vec<_> = probe.for_faults.iter().map(|kind| kind.name()).collect();
@@ -302,6 +335,30 @@ fn doctor(store: &std::path::Path) -> Result<u8> {
     Ok(if all { 0 } else { BAD_ARGUMENTS })
 }
 
+/// Hosts are tried as a run uses them; each step needs the one before.
+fn of_hosts(mut options: Options) -> Result<u8> {
+    let say = |works: &str, name: &str, what: &str| println!("{works:<4} {name:<24} {what}");
+    if let Err(why) = backend::settle(&mut options, Needs::default()) {
+        say("NO", "hosts", &format!("{why:#}"));
+        return Ok(BAD_ARGUMENTS);
+    }
+    let fleet = options.fleet.take().context("hosts were settled")?;
+    for (host, what) in fleet.described() {
+        say("yes", &host, &what);
+    }
+    let (worked, outcome) = doctor::hosts(&options.store, &fleet);
+    for (name, what) in worked {
+        say("yes", name, &what);
+    }
+    match outcome {
+        Ok(()) => Ok(0),
+        Err(why) => {
+            say("NO", "faults on hosts", &format!("{why:#}"));
+            Ok(BAD_ARGUMENTS)
+        }
+    }
+}
+
 fn list(stored: &std::path::Path) -> Result<u8> {
     println!("Workloads");
     for workload in <Workload as clap::ValueEnum>::value_variants() {
@@ -311,7 +368,14 @@ fn list(stored: &std::path::Path) -> Result<u8> {
     }
     println!("\nFaults");
     for kind in Kind::ALL {
-        println!("  {:<16} {}", kind.name(), kind.what());
+        let ssh = if Backend::Ssh.lacks(*kind).is_none() { "" } else { " [not by ssh]" };
+        println!("  {:<16} {}{ssh}", kind.name(), kind.what());
+    }
+    println!("\nBackends");
+    for backend in <Backend as clap::ValueEnum>::value_variants() {
+        let value = clap::ValueEnum::to_possible_value(backend).context("none is hidden")?;
+        let help = value.get_help().map(ToString::to_string).unwrap_or_default();
+        println!("  {:<16} {help}", value.get_name());
     }
     println!("\nScenarios");
     for scenario in scenarios::ALL {

@@ -6,9 +6,12 @@ use anyhow::Result;
 use quorate_jepsen_core::ids::Node;
 
 use super::{config::Between, ports::PortBlock};
-use crate::network::{
-    Lab,
-    lab::{CLIENT_PORT, HTTP_PORT, PEER_PORT},
+use crate::{
+    hosts::Fleet,
+    network::{
+        Lab,
+        lab::{CLIENT_PORT, HTTP_PORT, PEER_PORT},
+    },
 };
 
 #[derive(Debug)]
@@ -17,6 +20,8 @@ pub(super) enum Addresses {
     Loopback { ports: PortBlock, proxied: bool },
     /// Hosts of their own: what they listen on is what is called.
     Lab(Arc<Lab>),
+    /// The same; only the runner's own questions go another way.
+    Fleet(Arc<Fleet>),
 }
 
 impl Addresses {
@@ -26,6 +31,7 @@ impl Addresses {
             Between::Nothing => loopback(false),
             Between::Proxies => loopback(true),
             Between::Lab(lab) => Ok(Self::Lab(lab.clone())),
+            Between::Fleet(fleet) => Ok(Self::Fleet(fleet.clone())),
         }
     }
 
@@ -33,6 +39,7 @@ impl Addresses {
         match self {
             Self::Loopback { ports, .. } => ports.client(node),
             Self::Lab(lab) => lab.of_node(node, CLIENT_PORT),
+            Self::Fleet(fleet) => fleet.of_node(node, 0),
         }
     }
 
@@ -40,6 +47,7 @@ impl Addresses {
         match self {
             Self::Loopback { ports, .. } => ports.peer(node),
             Self::Lab(lab) => lab.of_node(node, PEER_PORT),
+            Self::Fleet(fleet) => fleet.of_node(node, 1),
         }
     }
 
@@ -47,6 +55,15 @@ impl Addresses {
         match self {
             Self::Loopback { ports, .. } => ports.http(node),
             Self::Lab(lab) => lab.of_node(node, HTTP_PORT),
+            Self::Fleet(fleet) => fleet.of_node(node, 2),
+        }
+    }
+
+    /// Where the runner's own questions go, which no fault is to meet.
+    pub(super) fn observed(&self, node: Node) -> SocketAddr {
+        match self {
+            Self::Fleet(fleet) => fleet.observed(node),
+            _ => self.client(node),
         }
     }
 

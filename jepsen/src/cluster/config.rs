@@ -5,7 +5,7 @@ use std::{fmt::Write as _, path::Path, sync::Arc};
 use quorate_jepsen_core::ids::Node;
 
 use super::addresses::Addresses;
-use crate::network::Lab;
+use crate::{hosts::Fleet, network::Lab};
 
 /// What is between a node and whoever calls it.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +17,8 @@ pub enum Between {
     Proxies,
     /// A network of hosts that can be cut. The program must have entered it.
     Lab(Arc<Lab>),
+    /// Hosts of the user's, whose links can be cut.
+    Fleet(Arc<Fleet>),
 }
 
 /// What may differ between clusters.

@@ -8,6 +8,7 @@ mod addresses;
 mod binary;
 mod clock;
 mod config;
+mod elsewhere;
 mod hurt;
 mod members;
 mod ports;
@@ -35,7 +36,7 @@ pub use binary::server_binary;
 pub(crate) use binary::sibling_binary;
 pub use clock::Clock;
 pub use config::{Between, Settings};
-use process::Process;
+use process::{Host, Process};
 pub use process::{KILLED, Memory};
 pub use threads::FrozenThreads;
 pub use wait::{Leader, PATIENCE, Unhealthy, until};
@@ -59,6 +60,8 @@ pub struct Cluster {
     clocks: Vec<Clock>,
     finished: bool,
     kept_quietly: bool,
+    /// On hosts of the user's: removed, or set aside.
+    data_is_away: bool,
 }
 
 static CLUSTERS: AtomicU64 = AtomicU64::new(0);
@@ -99,6 +102,7 @@ impl Cluster {
             Between::Nothing => None,
             Between::Proxies => Some(proxies(&addresses, &all)?),
             Between::Lab(lab) => Some(Network::in_lab(&all, lab.clone())?),
+            Between::Fleet(fleet) => Some(Network::in_fleet(&all, fleet.clone())?),
         };
         let named = |node: Node| format!("node{node}");
         let loop_disks = match settings.power {
@@ -125,6 +129,7 @@ impl Cluster {
             clocks,
             finished: false,
             kept_quietly: false,
+            data_is_away: false,
         };
         if cluster.settings.faulty_disks {
             for node in cluster.nodes() {
@@ -167,6 +172,9 @@ impl Cluster {
     /// A node's data folder.
     #[must_use]
     pub fn data_dir(&self, node: Node) -> PathBuf {
+        if let Between::Fleet(fleet) = &self.settings.network {
+            return fleet.data_dir(node);
+        }
         match self.loop_disks.get(node.0 as usize - 1) {
             Some(disk) => disk.path().join("data"),
             None => self.dir.join(format!("node{node}")),
@@ -196,7 +204,7 @@ impl Cluster {
     /// A node's address for clients, as a URL, past any proxy: for the test's own questions.
     #[must_use]
     pub fn client_url(&self, node: Node) -> String {
-        format!("http://{}", self.addresses.client(node))
+        format!("http://{}", self.addresses.observed(node))
     }
 
     /// The network between the nodes.
@@ -254,11 +262,8 @@ impl Cluster {
         let env = clock::joined(
             [self.settings.environment.clone(), env.to_vec()].into_iter().chain(disk).chain(clock),
         );
-        let host = match &self.settings.network {
-            Between::Lab(lab) => Some(lab.clone()),
-            _ => None,
-        };
-        self.process_mut(node).start(&binary, &config, &env, host.as_deref())?;
+        let host = Host::of(&self.settings.network, &binary)?;
+        self.process_mut(node).start(&binary, &config, &env, host)?;
         if let Some(network) = &self.network {
             network.set_pid(node, self.process(node).pid()?);
         }
@@ -270,8 +275,14 @@ impl Cluster {
     /// # Errors
     /// It does not run.
     pub async fn kill(&mut self, nodes: &[Node]) -> Result<()> {
-        for node in nodes {
-            self.process_mut(*node).signal(libc::SIGKILL)?;
+        match &self.settings.network {
+            // All of them before any of them is waited for.
+            Between::Fleet(fleet) => fleet.signal(nodes, libc::SIGKILL)?,
+            _ => {
+                for node in nodes {
+                    self.process_mut(*node).signal(libc::SIGKILL)?;
+                }
+            }
         }
         for node in nodes {
             self.wait_exit(*node, Duration::from_secs(10)).await?;
@@ -319,7 +330,10 @@ impl Cluster {
     /// # Errors
     /// It does not run.
     pub fn is_stopped(&self, node: Node) -> Result<bool> {
-        self.process(node).is_stopped()
+        match &self.settings.network {
+            Between::Fleet(fleet) => Ok(fleet.state(node)?.contains("(stopped)")),
+            _ => self.process(node).is_stopped(),
+        }
     }
 
     /// Resident memory of a running node.
@@ -343,6 +357,12 @@ impl Cluster {
         let images: Vec<_> = all().map(|node| self.dir.join(format!("node{node}.img"))).collect();
         let data: Vec<_> = all().map(|node| self.dir.join(format!("node{node}"))).collect();
         self.loop_disks.clear();
+        if let Between::Fleet(fleet) = &self.settings.network {
+            match fleet.remove_data() {
+                Ok(()) => self.data_is_away = true,
+                Err(why) => eprintln!("data stays: {why:#}"),
+            }
+        }
         // What cannot be removed is in nobody's way.
         images.iter().for_each(|image| drop(std::fs::remove_file(image)));
         data.iter().for_each(|dir| drop(std::fs::remove_dir_all(dir)));
@@ -372,6 +392,7 @@ impl Drop for Cluster {
         // Their file systems can be unmounted only when they are gone.
         self.processes.iter_mut().for_each(Process::end);
         self.loop_disks.clear();
+        self.keep_data_on_hosts();
         if self.finished && std::env::var_os("QUORATE_JEPSEN_KEEP").is_none() {
             // The next build removes what could not be removed now.
             let _ = std::fs::remove_dir_all(&self.dir);

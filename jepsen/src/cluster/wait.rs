@@ -171,7 +171,11 @@ impl Cluster {
 
     fn nobody_died(&mut self) -> Result<()> {
         for node in self.nodes() {
-            if let Some(status) = self.exited(node)
+            let exited = self.exited(node);
+            if let Some(status) = exited {
+                self.process(node).is_heard(status)?;
+            }
+            if let Some(status) = exited
                 && !super::KILLED(status)
                 && !status.success()
             {

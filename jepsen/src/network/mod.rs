@@ -1,8 +1,9 @@
 //! A network between processes of one machine that can be cut.
 //!
-//! There are two, with the same faults. With proxies, and without root: every address that nodes and
+//! There are three, with the same faults. With proxies, and without root: every address that nodes and
 //! clients know of a node is a proxy of this process, which asks the kernel which process called. In a
-//! [`Lab`]: every node is a host of its own, and a router between them drops packets. Either way the
+//! [`Lab`]: every node is a host of its own, and a router between them drops packets. On a [`Fleet`] of
+//! the user's hosts, each drops what is to come or go. Either way the
 //! two directions of a pair of nodes are two links, each with its own faults: what is cut are *calls*
 //! from one node to another, and, apart from them, the *replies* to these calls.
 //!
@@ -10,6 +11,7 @@
 //! unless somebody has closed the connection by then.
 
 mod caller;
+pub(crate) mod firewall;
 pub mod lab;
 mod link;
 mod proxy;
@@ -25,6 +27,8 @@ use anyhow::{Result, ensure};
 use quorate_jepsen_core::ids::Node;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
+
+use crate::hosts::Fleet;
 
 pub use lab::Lab;
 use link::Link;
@@ -64,6 +68,7 @@ enum Kind {
         _proxies: JoinSet<()>,
     },
     Lab(Arc<Lab>),
+    Fleet(Arc<Fleet>),
 }
 
 #[derive(Debug)]
@@ -101,6 +106,16 @@ impl Network {
         Ok(Self { nodes: nodes.to_vec(), kind: Kind::Lab(lab) })
     }
 
+    /// The links between hosts of the user's, which no other cluster may use meanwhile.
+    ///
+    /// # Errors
+    /// There are too few, or their links cannot be healed.
+    pub fn in_fleet(nodes: &[Node], fleet: Arc<Fleet>) -> Result<Self> {
+        ensure!(nodes.len() <= fleet.room(), "there are {} hosts", fleet.room());
+        fleet.begin()?;
+        Ok(Self { nodes: nodes.to_vec(), kind: Kind::Fleet(fleet) })
+    }
+
     /// Says which process a node is; to be called with each start.
     pub fn set_pid(&self, node: Node, pid: u32) {
         if let Kind::Proxies { shared, .. } = &self.kind {
@@ -122,6 +137,7 @@ impl Network {
                 Ok(())
             }
             Kind::Lab(lab) => lab.set(Some((changed, condition))),
+            Kind::Fleet(fleet) => fleet.set(Some((changed, condition))),
         }
     }
 
@@ -136,10 +152,11 @@ impl Network {
                 Ok(())
             }
             Kind::Lab(lab) => lab.set(None),
+            Kind::Fleet(fleet) => fleet.set(None),
         }
     }
 
-    /// What the conditions of these links have done so far; in a lab, since links were last changed.
+    /// What the conditions of these links have done so far, if by proxies; otherwise since links were last changed.
     ///
     /// # Errors
     /// The router does not say.
@@ -152,6 +169,7 @@ impl Network {
                 Ok(links.iter().map(|link| shared.links[link].traffic()).collect())
             }
             Kind::Lab(lab) => lab.traffic(links),
+            Kind::Fleet(fleet) => fleet.traffic(links),
         }
     }
 

@@ -1,12 +1,13 @@
 //! What this machine can do to a cluster, tried out rather than guessed.
 
-use std::{path::Path, process::Command};
+use std::{path::Path, process::Command, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    cluster::{Clock, FrozenThreads, server_binary},
+    cluster::{Between, Clock, Cluster, FrozenThreads, Settings, server_binary},
     disk::{Fault, FaultyDisk, LoopDisk},
+    hosts::Fleet,
     nemesis::fault::Kind,
     network::lab,
     suite::options::Backend,
@@ -85,6 +86,46 @@ fn tried(store: &Path, wanted: impl Fn(&Trial) -> bool) -> Result<Vec<Probe>> {
     // The next build or the next doctor removes what could not be removed now.
     let _ = std::fs::remove_dir_all(&dir);
     Ok(probes)
+}
+
+/// Tries a cluster on hosts of the user's, and each cut of its links: what worked, and what ended it.
+pub fn hosts(store: &Path, fleet: &Arc<Fleet>) -> (Vec<(&'static str, String)>, Result<()>) {
+    let mut worked = Vec::new();
+    let outcome = on_hosts(store, fleet, &mut worked);
+    (worked, outcome)
+}
+
+fn on_hosts(
+    store: &Path,
+    fleet: &Arc<Fleet>,
+    worked: &mut Vec<(&'static str, String)>,
+) -> Result<()> {
+    let dir = store.join(format!("doctor-{}", std::process::id()));
+    let network = Between::Fleet(fleet.clone());
+    let settings = Settings { nodes: fleet.room(), network, ..Settings::default() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Their ends are noticed by a runtime.
+    let _entered = runtime.enter();
+    let mut cluster = Cluster::in_dir(dir, settings)?;
+    let nodes = cluster.nodes();
+    nodes.iter().try_for_each(|node| cluster.start_node(*node))?;
+    let outcome = (|| -> Result<()> {
+        cluster.check_reach()?;
+        worked.push(("nodes", "started, and called by each other and from here".to_owned()));
+        worked.extend(fleet.try_cuts()?);
+        fleet.signal(&nodes, libc::SIGSTOP)?;
+        for node in &nodes {
+            ensure!(cluster.is_stopped(*node)?, "n{node} was to be stopped");
+        }
+        fleet.signal(&nodes, libc::SIGCONT)?;
+        worked.push(("pauses", "stopped, and let go on".to_owned()));
+        Ok(())
+    })();
+    runtime.block_on(cluster.kill(&nodes))?;
+    outcome?;
+    worked.push(("kill -9", "all ended".to_owned()));
+    cluster.finish();
+    Ok(())
 }
 
 /// What is missing for these faults; nothing, if they can all be done. Trying costs a moment: only

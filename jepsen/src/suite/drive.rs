@@ -189,7 +189,10 @@ fn settings(options: &Options, schedule: &Schedule) -> Result<Settings> {
         newcomers: schedule.newcomers(),
         network: match &options.lab {
             Some(lab) => Between::Lab(lab.clone()),
-            None => Between::Proxies,
+            None => match &options.fleet {
+                Some(fleet) => Between::Fleet(fleet.clone()),
+                None => Between::Proxies,
+            },
         },
         faulty_disks: any(Kind::BY_PRELOAD),
         power: any(&[Kind::PowerAll]),
@@ -225,6 +228,7 @@ async fn drive(
     for node in cluster.nodes() {
         cluster.start_node(node)?;
     }
+    cluster.check_reach()?;
     let leader = cluster.wait_leader().await?;
     recorder.fault(format!("n{} leads term {}", leader.node, leader.term));
     let purges = schedule.kinds().contains(&Kind::FallBehind);

@@ -4,6 +4,7 @@ pub mod backend;
 pub mod doctor;
 pub mod drive;
 pub mod exit;
+pub mod hosts;
 pub mod mutant_table;
 pub mod mutants;
 pub mod nightly;

@@ -5,7 +5,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use crate::{nemesis::fault::Kind, network::Lab, workload::Mix};
+use super::hosts::HostOptions;
+use crate::{hosts::Fleet, nemesis::fault::Kind, network::Lab, workload::Mix};
 
 /// What clients do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -91,6 +92,8 @@ pub enum Backend {
     Netns,
     /// Processes on loopback, with a proxy for each directed link. No root.
     Process,
+    /// Hosts of your own, over ssh: see --hosts. Root there.
+    Ssh,
 }
 
 /// Options of a run.
@@ -109,7 +112,15 @@ pub struct Options {
     #[arg(skip)]
     #[serde(skip)]
     pub lab: Option<Arc<Lab>>,
-    /// Nodes of the cluster.
+    /// Hosts for the ssh backend.
+    #[command(flatten)]
+    #[serde(default)]
+    pub hosts: HostOptions,
+    /// These, once they are reached.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub fleet: Option<Arc<Fleet>>,
+    /// Nodes of the cluster; with --hosts it is one a host.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(3..=6))]
     pub nodes: u64,
     /// Seconds of load and faults.

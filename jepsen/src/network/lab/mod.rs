@@ -8,7 +8,6 @@
 //! The runner itself is a host, too, with two addresses: its clients' calls come from one and meet
 //! faults; its own questions come from the other and never do.
 
-mod firewall;
 mod namespace;
 pub mod probe;
 mod slow;
@@ -24,12 +23,11 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use quorate_jepsen_core::ids::Node;
 
-use self::{
-    firewall::{Hosts, Set},
-    namespace::Namespace,
-    slow::SlowLane,
+use self::{namespace::Namespace, slow::SlowLane};
+use super::{
+    Caller, Condition, Traffic,
+    firewall::{self, Hosts, Set},
 };
-use super::{Caller, Condition, Traffic};
 
 /// Where every node answers clients.
 pub const CLIENT_PORT: u16 = 7101;
@@ -37,6 +35,9 @@ pub const CLIENT_PORT: u16 = 7101;
 pub const PEER_PORT: u16 = 7102;
 /// Where every node answers HTTP.
 pub const HTTP_PORT: u16 = 7103;
+
+/// The router's table.
+const TABLE: &str = "quorate";
 
 /// The runner's host; nodes count from 1.
 const RUNNER: u8 = 100;
@@ -85,7 +86,7 @@ impl Lab {
                 .expect("a String takes everything");
             namespace.run("ip", &["-batch", "-"], &text)?;
         }
-        lab.router.run("nft", &["-f", "-"], &firewall::table())?;
+        lab.router.run("nft", &["-f", "-"], &table())?;
         Ok(lab)
     }
 
@@ -187,13 +188,13 @@ impl Lab {
             let slow = links.iter().filter(|(_, condition)| slow(condition));
             lane.set(slow.map(|(hosts, condition)| (*hosts, condition.clone())).collect());
         }
-        self.router.run("nft", &["-f", "-"], &firewall::commands(&elements))?;
+        self.router.run("nft", &["-f", "-"], &firewall::commands(TABLE, &elements))?;
         Ok(())
     }
 
     /// What the conditions of these links have done since links were last changed.
     pub(super) fn traffic(&self, links: &[(Caller, Node)]) -> Result<Vec<Traffic>> {
-        let said = self.router.run("nft", &["-j", "list", "table", "inet", "quorate"], "")?;
+        let said = self.router.run("nft", &["-j", "list", "table", "inet", TABLE], "")?;
         let counted = firewall::counted(&said)?;
         let packets = |set, hosts| counted.get(&(set, hosts)).copied().unwrap_or_default();
         let of_link = |(from, to): &(Caller, Node)| -> Result<Traffic> {
@@ -209,6 +210,20 @@ impl Lab {
         };
         links.iter().map(of_link).collect()
     }
+}
+
+/// What the router does with what it forwards: with empty sets, nothing.
+fn table() -> String {
+    let ports = format!("{{ {CLIENT_PORT}, {PEER_PORT} }}");
+    // Marks come first: the slow lane's rule sits at priority 0, behind all of this.
+    let chain = format!(
+        "chain forward {{ type filter hook forward priority -10; policy accept;\n\
+         ip saddr . ip daddr @apart drop\n{}\
+         ip saddr . ip daddr @slow meta mark set {}\n}}\n",
+        firewall::one_way(&ports),
+        firewall::SLOW_MARK,
+    );
+    firewall::table(TABLE, &chain)
 }
 
 #[cfg(test)]

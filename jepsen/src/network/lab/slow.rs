@@ -14,8 +14,11 @@ use anyhow::{Context as _, Result, bail};
 use nfq::{Message, Queue, Verdict};
 use quorate_jepsen_core::seed::Seed;
 
-use super::{CLIENT_PORT, PEER_PORT, firewall::Hosts, namespace::Namespace};
-use crate::network::Condition;
+use super::{CLIENT_PORT, PEER_PORT, namespace::Namespace};
+use crate::network::{
+    Condition,
+    firewall::{self, Hosts},
+};
 
 /// The queue of the packet filter; namespaces have queues of their own.
 pub(super) const QUEUE: u16 = 51;
@@ -78,7 +81,7 @@ impl SlowLane {
             Ok(queue)
         })?;
         let queue = queue.context("a queue of the packet filter")?;
-        let mark = format!("{:#x}", super::firewall::SLOW_MARK);
+        let mark = format!("{:#x}", firewall::SLOW_MARK);
         let number = QUEUE.to_string();
         let rule = ["-A", "FORWARD", "-m", "mark", "--mark", &mark, "-j", "NFQUEUE"];
         router.run("iptables", &[&rule[..], &["--queue-num", &number]].concat(), "")?;

@@ -1,4 +1,5 @@
-//! Which packets between hosts are dropped, refused or slowed: one table of nftables in the router.
+//! Which packets between hosts are dropped, refused or slowed: one table of nftables, in the router of
+//! a lab or on each of the users' hosts.
 //!
 //! Every host serves on the same ports, and connections are never used backwards. So a packet *to*
 //! a port is part of a call, one *from* a port part of a reply, and the two directions of a pair of
@@ -10,18 +11,17 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, Result};
 
-use super::{CLIENT_PORT, PEER_PORT};
-use crate::network::{Condition, Gate};
+use super::{Condition, Gate};
 
 /// Marks what the slow lane takes out of the kernel.
-pub(super) const SLOW_MARK: u32 = 0x51;
+pub(crate) const SLOW_MARK: u32 = 0x51;
 
 /// Who called, and who was called.
-pub(super) type Hosts = (Ipv4Addr, Ipv4Addr);
+pub(crate) type Hosts = (Ipv4Addr, Ipv4Addr);
 
 /// A set of the table; its elements are (source, destination) of packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Set {
+pub(crate) enum Set {
     /// Nothing passes.
     Apart,
     /// Calls are dropped; replies to the other side's calls pass.
@@ -48,31 +48,33 @@ impl Set {
     }
 }
 
-/// The table, with empty sets: everything passes.
-pub(super) fn table() -> String {
-    let mut text = "table inet quorate {\n".to_owned();
+/// The table of this name, with empty sets and these chains.
+pub(crate) fn table(name: &str, chains: &str) -> String {
+    let mut text = format!("table inet {name} {{\n");
     for set in Set::ALL {
         let name = set.name();
         writeln!(text, "set {name} {{ type ipv4_addr . ipv4_addr; counter; }}")
             .expect("a String takes everything");
     }
-    let ports = format!("{{ {CLIENT_PORT}, {PEER_PORT} }}");
-    // Marks come first: the slow lane's rule sits at priority 0, behind all of this.
-    write!(
-        text,
-        "chain forward {{ type filter hook forward priority -10; policy accept;\n\
-         ip saddr . ip daddr @apart drop\n\
-         tcp dport {ports} ip saddr . ip daddr @calls drop\n\
-         tcp dport {ports} ip saddr . ip daddr @refused reject with tcp reset\n\
-         tcp sport {ports} tcp flags & psh == psh ip saddr . ip daddr @replies drop\n\
-         ip saddr . ip daddr @slow meta mark set {SLOW_MARK}\n}}\n}}\n"
+    text + chains + "}\n"
+}
+
+/// Calls to these ports that are dropped or refused, and replies from them that are dropped.
+pub(crate) fn one_way(ports: &str) -> String {
+    format!(
+        "tcp dport {ports} ip saddr . ip daddr @calls drop\n\
+         tcp dport {ports} ip saddr . ip daddr @refused reject with tcp reset\n{}",
+        replies(ports)
     )
-    .expect("a String takes everything");
-    text
+}
+
+/// Replies from these ports that are dropped.
+pub(crate) fn replies(ports: &str) -> String {
+    format!("tcp sport {ports} tcp flags & psh == psh ip saddr . ip daddr @replies drop\n")
 }
 
 /// What the sets must hold for links in these conditions.
-pub(super) fn elements(links: &BTreeMap<Hosts, Condition>) -> BTreeMap<(Set, Hosts), ()> {
+pub(crate) fn elements(links: &BTreeMap<Hosts, Condition>) -> BTreeMap<(Set, Hosts), ()> {
     let mut all = BTreeMap::new();
     let holds = |hosts: Hosts| links.get(&hosts).is_some_and(|c| c.calls != Gate::Open);
     let dropped = |hosts: Hosts| {
@@ -105,26 +107,26 @@ pub(super) fn elements(links: &BTreeMap<Hosts, Condition>) -> BTreeMap<(Set, Hos
 }
 
 /// Commands that make the sets hold exactly this, in one step: no packet sees half of it.
-pub(super) fn commands(elements: &BTreeMap<(Set, Hosts), ()>) -> String {
+pub(crate) fn commands(table: &str, elements: &BTreeMap<(Set, Hosts), ()>) -> String {
     let mut text = String::new();
     for set in Set::ALL {
-        writeln!(text, "flush set inet quorate {}", set.name()).expect("a String takes everything");
+        writeln!(text, "flush set inet {table} {}", set.name()).expect("a String takes everything");
         let of_set = elements.keys().filter(|(of, _)| *of == set);
         let of_set: Vec<_> = of_set.map(|(_, (from, to))| format!("{from} . {to}")).collect();
         if !of_set.is_empty() {
             let name = set.name();
-            writeln!(text, "add element inet quorate {name} {{ {} }}", of_set.join(", "))
+            writeln!(text, "add element inet {table} {name} {{ {} }}", of_set.join(", "))
                 .expect("a String takes everything");
         }
     }
     text
 }
 
-/// How many packets each element has met, from what `nft -j list table inet quorate` says.
+/// How many packets each element has met, from what `nft -j list table inet NAME` says.
 ///
 /// # Errors
 /// It says something else.
-pub(super) fn counted(json: &str) -> Result<BTreeMap<(Set, Hosts), u64>> {
+pub(crate) fn counted(json: &str) -> Result<BTreeMap<(Set, Hosts), u64>> {
     let json: serde_json::Value = serde_json::from_str(json).context("nft -j")?;
     let mut counted = BTreeMap::new();
     for item in json["nftables"].as_array().context("no array from nft -j")? {
@@ -178,7 +180,7 @@ mod tests {
 
     #[test]
     fn one_step_replaces_everything() {
-        let text = commands(&elements(&BTreeMap::from([((A, B), calls(Gate::Hold))])));
+        let text = commands("quorate", &elements(&BTreeMap::from([((A, B), calls(Gate::Hold))])));
         for set in Set::ALL {
             assert!(text.contains(&format!("flush set inet quorate {}\n", set.name())));
         }
