@@ -62,12 +62,7 @@ pub fn page(history: &History, marks: &[Mark], results: &Results, planted: Optio
         }
         add(format_args!("</table>\n"));
     }
-    add(format_args!("<pre>{}</pre>\n", escape(&results.to_string())));
-    if !results.failures.is_empty() {
-        add(format_args!("<h2>What the servers owe</h2><ul>"));
-        results.failures.iter().for_each(|what| add(format_args!("<li>{}</li>", escape(what))));
-        add(format_args!("</ul>\n"));
-    }
+    add(format_args!("<pre>{}</pre>\n", escape(&shortened(&results.to_string()))));
     counterexamples(&mut out, history, marks, results, &charts);
     let mut add = |text: std::fmt::Arguments<'_>| {
         out.write_fmt(text).expect("a String takes everything");
@@ -90,6 +85,11 @@ pub fn page(history: &History, marks: &[Mark], results: &Results, planted: Optio
         charts.leaders(),
         charts.ages(),
     ));
+    if !results.failures.is_empty() {
+        add(format_args!("<h2>What the servers owe</h2><ul>"));
+        results.failures.iter().for_each(|what| add(format_args!("<li>{}</li>", escape(what))));
+        add(format_args!("</ul>\n"));
+    }
     add(format_args!("<h2>Events</h2>\n<table>"));
     for (at, what) in &history.faults {
         let seconds = at.0 as f64 / 1e9;
@@ -97,6 +97,33 @@ pub fn page(history: &History, marks: &[Mark], results: &Results, planted: Optio
     }
     add(format_args!("</table></body></html>\n"));
     out
+}
+
+/// Failures that are told above the pictures; all of them stand below.
+const FIRST_FAILURES: usize = 3;
+
+/// The results with as many failures as leave the pictures in sight.
+fn shortened(results: &str) -> String {
+    let failures = results.lines().filter(|line| is_failure(line)).count();
+    let (mut told, mut out) = (0, String::new());
+    for line in results.lines() {
+        told += usize::from(is_failure(line));
+        if is_failure(line) && told > FIRST_FAILURES {
+            if told == failures {
+                let more = failures - FIRST_FAILURES;
+                writeln!(out, "  ... and {more} more failures, below the pictures")
+                    .expect("a String takes everything");
+            }
+            continue;
+        }
+        out += line;
+        out.push('\n');
+    }
+    out
+}
+
+fn is_failure(line: &str) -> bool {
+    line.starts_with("  failed: ")
 }
 
 /// What clients can see first; then what follows from the answers' stamps, which says the same in
@@ -156,5 +183,23 @@ fn counterexamples(
                 escape(&lines)
             ));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_of_failures_leaves_the_pictures_in_sight() {
+        let results = |count: usize| {
+            let failed: String = (1..=count).map(|n| format!("  failed: {n}\n")).collect();
+            format!("Valid: 9 records\n{failed}  not covered: kill\nverdict: INVALID\n")
+        };
+        assert_eq!(shortened(&results(3)), results(3));
+        let of_many = shortened(&results(23));
+        assert!(of_many.contains("failed: 3\n  ... and 20 more failures, below the pictures\n"));
+        assert!(!of_many.contains("failed: 4\n") && of_many.ends_with("verdict: INVALID\n"));
+        assert!(of_many.contains("not covered: kill"));
     }
 }
