@@ -92,6 +92,9 @@ pub struct OverloadArgs {
     /// Look for the peak this long at each number of callers
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = units::parse_duration)]
     pub peak_duration: Duration,
+    /// Trim the log to this many records, so that the disk need not hold all of them
+    #[arg(long, value_name = "N", default_value_t = 250_000, value_parser = value_parser!(u64).range(1..))]
+    pub keep_records: u64,
     /// Connections; a node takes 1000 requests at a time on each
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = value_parser!(u32).range(1..=1024))]
     pub connections: u32,

@@ -29,6 +29,21 @@ pub struct Usage {
     pub resident_bytes: u64,
 }
 
+impl Usage {
+    /// Of the process with that id.
+    ///
+    /// # Errors
+    /// It is gone, or `/proc` doesn't say.
+    pub fn of(id: u32) -> io::Result<Self> {
+        let file = |name: &str| std::fs::read_to_string(format!("/proc/{id}/{name}"));
+        let missing = || io::Error::other("/proc has another form than expected");
+        let written_bytes = field(&file("io")?, "write_bytes:").ok_or_else(missing)?;
+        let resident_kib = field(&file("status")?, "VmRSS:").ok_or_else(missing)?;
+        let cpu = cpu(&file("stat")?).ok_or_else(missing)?;
+        Ok(Self { cpu, written_bytes, resident_bytes: resident_kib * 1024 })
+    }
+}
+
 impl std::ops::Add for Usage {
     type Output = Self;
 
@@ -152,12 +167,7 @@ impl Process {
     /// # Errors
     /// It is gone, or `/proc` doesn't say.
     pub fn usage(&self) -> io::Result<Usage> {
-        let file = |name: &str| std::fs::read_to_string(format!("/proc/{}/{name}", self.id()));
-        let missing = || io::Error::other("/proc has another form than expected");
-        let written_bytes = field(&file("io")?, "write_bytes:").ok_or_else(missing)?;
-        let resident_kib = field(&file("status")?, "VmRSS:").ok_or_else(missing)?;
-        let cpu = cpu(&file("stat")?).ok_or_else(missing)?;
-        Ok(Usage { cpu, written_bytes, resident_bytes: resident_kib * 1024 })
+        Usage::of(self.id())
     }
 
     /// Bytes written to disk by its threads that live, by their names. Those of a thread that has

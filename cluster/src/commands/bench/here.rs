@@ -174,6 +174,20 @@ impl Cluster {
         Metrics::of(self.http.of(node)).await.map_err(failed)
     }
 
+    /// The highest term, and how often nodes learned of another leader.
+    ///
+    /// # Errors
+    /// A node doesn't answer.
+    pub async fn elections(&self) -> Result<(u64, u64), Failure> {
+        let (mut term, mut changes) = (0, 0);
+        for node in 0..self.size() {
+            let metrics = self.metrics(node).await?;
+            term = term.max(metrics.get("quorate_raft_term{group=\"0\"}") as u64);
+            changes += metrics.get("quorate_raft_leader_changes_total{group=\"0\"}") as u64;
+        }
+        Ok((term, changes))
+    }
+
     /// What each node has used.
     ///
     /// # Errors

@@ -5,9 +5,11 @@
 //! multiple of it, one gRPC call each and without retries, so that every refusal is seen.
 
 mod report;
+mod tally;
+mod trim;
+mod wire;
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -15,27 +17,36 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hdrhistogram::Histogram;
-use quorate_client::{Effect, Endpoint, Error, ErrorKind, GrpcTransport, Transport};
+use bytes::Bytes;
+use quorate_client::{Endpoint, Error, ErrorKind};
+use quorate_proto::v1::AppendResponse;
 
 pub use self::report::Overload;
+use self::{
+    tally::{Offered, Tally},
+    trim::Trimmer,
+    wire::Wire,
+};
 use super::{
     append::Appender,
     here::{Cluster, REQUEST_TIMEOUT, load_average},
     load::{Client, Work, closed_loop, drive},
-    memory::{Memory, Watch},
+    memory::Watch,
     pace::Pace,
     payload::Payload,
-    report::{Latency, Report},
+    report::Report,
 };
 use crate::{
     args::{Load, OverloadArgs},
     exit::Failure,
+    local::process::Usage,
     output::{Output, units},
 };
 
 /// Numbers of callers that wait for their answers, among which the peak is looked for.
 const CALLERS: [u32; 3] = [64, 256, 1024];
+/// Different requests, sent in turns.
+const REQUESTS: usize = 64;
 /// Load before each look.
 const WARM_UP: Duration = Duration::from_secs(1);
 /// What was offered last is waited for this long.
@@ -56,11 +67,9 @@ pub async fn run(args: &OverloadArgs, output: Output) -> Result<(), Failure> {
     let leader = Arc::new(Leader(Mutex::new(Endpoint::new(&cluster.endpoints()[leader])?)));
     let sender = Sender {
         leader,
-        transports: (0..args.connections)
-            .map(|_| Arc::new(GrpcTransport::new(REQUEST_TIMEOUT)))
-            .collect(),
-        payload: Payload::new(args.size as usize),
-        client,
+        wires: (0..args.connections).map(|_| Arc::new(Wire::new(REQUEST_TIMEOUT))).collect(),
+        requests: requests(&client, args)?,
+        trimmer: Trimmer::start(client, "overload".to_owned(), args.keep_records),
         batch: args.batch,
     };
     let mut peak: Option<(u32, Report)> = None;
@@ -84,7 +93,10 @@ pub async fn run(args: &OverloadArgs, output: Output) -> Result<(), Failure> {
         units::duration(args.duration)
     ));
     let offered = sender.open(&mut cluster, args.duration, per_second).await?;
-    let report = offered.report(args, load_average, peak_callers, &peak);
+    // The machine may have changed meanwhile: other programs, fuller disks.
+    let after = sender.closed(&cluster, args, peak_callers).await?;
+    let mut report = offered.report(args, load_average, peak_callers, [&peak, &after]);
+    report.trims_failed = sender.trimmer.failed();
     if output.is_json() {
         output.json(&report)?;
     } else {
@@ -114,27 +126,45 @@ impl Leader {
 
 struct Sender {
     leader: Arc<Leader>,
-    transports: Vec<Arc<GrpcTransport>>,
-    payload: Payload,
-    client: quorate_client::Client,
+    wires: Vec<Arc<Wire>>,
+    requests: Vec<Bytes>,
+    trimmer: Trimmer,
     batch: u32,
+}
+
+/// Some requests, encoded.
+fn requests(client: &quorate_client::Client, args: &OverloadArgs) -> Result<Vec<Bytes>, Failure> {
+    let payload = Payload::new(args.size as usize);
+    let mut appender = Appender::new(client.clone(), "overload".into(), payload, args.batch);
+    (0..REQUESTS).map(|_| Ok(wire::encoded(&appender.request()?.0))).collect()
 }
 
 /// A caller that waits for its answer.
 struct Direct {
     leader: Arc<Leader>,
-    transport: Arc<GrpcTransport>,
-    appender: Appender,
+    wire: Arc<Wire>,
+    request: Bytes,
+    work: Work,
+    acknowledged: Arc<AtomicU64>,
+}
+
+/// Notes how far the log goes.
+fn note(acknowledged: &AtomicU64, answer: &AppendResponse) {
+    let end = answer.part.map_or(0, |part| part.next_offset);
+    acknowledged.fetch_max(end, Ordering::Relaxed);
 }
 
 impl Client for Direct {
     async fn call(&mut self) -> Result<Work, Failure> {
-        let (request, work) = self.appender.request()?;
         loop {
             let to = self.leader.now();
-            let Err(error) = self.transport.append(&to, request.clone(), REQUEST_TIMEOUT).await
-            else {
-                return Ok(work);
+            let (answer, _) = self.wire.append(&to, self.request.clone(), REQUEST_TIMEOUT).await;
+            let error = match answer {
+                Ok(answer) => {
+                    note(&self.acknowledged, &answer);
+                    return Ok(self.work);
+                }
+                Err(error) => error,
             };
             self.leader.learn(&error);
             // As the SDK does: one that waits for its answer waits for room, too.
@@ -146,32 +176,7 @@ impl Client for Direct {
     }
 }
 
-/// What became of requests that were offered.
-struct Tally {
-    began: Instant,
-    accepted_ns: Histogram<u64>,
-    refused_ns: Histogram<u64>,
-    refused_with_effect: u64,
-    refused_without_hint: u64,
-    other: BTreeMap<String, u64>,
-    /// Requests acknowledged in each second.
-    seconds: Vec<u64>,
-}
-
-struct Offered {
-    tally: Tally,
-    sent: u64,
-    unanswered: u64,
-    elapsed: Duration,
-    memory: Vec<Memory>,
-}
-
 impl Sender {
-    fn appender(&self) -> Appender {
-        let client = self.client.clone();
-        Appender::new(client, "overload".into(), self.payload.clone(), self.batch)
-    }
-
     async fn closed(
         &self,
         cluster: &Cluster,
@@ -189,9 +194,13 @@ impl Sender {
         let plan = cluster.plan(&load)?;
         let run = plan.run();
         let clients = (0..callers as usize).map(|id| {
-            let transport = self.transports[id % self.transports.len()].clone();
-            let leader = self.leader.clone();
-            let direct = Direct { leader, transport, appender: self.appender() };
+            let direct = Direct {
+                leader: self.leader.clone(),
+                wire: self.wires[id % self.wires.len()].clone(),
+                request: self.requests[id % self.requests.len()].clone(),
+                work: Work { records: self.batch.into(), bytes: u64::from(self.batch) * args.size },
+                acknowledged: self.trimmer.acknowledged(),
+            };
             closed_loop(run.clone(), id, direct)
         });
         let measured = drive(&run, WARM_UP, clients.collect::<Vec<_>>()).await?;
@@ -208,23 +217,32 @@ impl Sender {
         let began = Instant::now();
         let tally = Arc::new(Mutex::new(Tally::new(began)));
         let in_flight = Arc::new(AtomicU64::new(0));
-        let mut watch = Watch::new(cluster.usage()?);
-        let mut look = tokio::time::interval(LOOK_EVERY);
-        let (mut pace, mut appender, mut sent) = (Pace::new(per_second), self.appender(), 0_u64);
+        let (before, term) = (cluster.usage()?, cluster.elections().await?.0);
+        let of_mine = || {
+            let usage = Usage::of(std::process::id());
+            usage.map_err(|e| Failure::refused(format!("this process: {e}")))
+        };
+        let mine = of_mine()?;
+        let mut watch = Watch::new(before.clone());
+        let (mut look, mut in_flight_max) = (tokio::time::interval(LOOK_EVERY), 0);
+        let (mut pace, mut sent) = (Pace::new(per_second), 0_u64);
         while began.elapsed() < duration {
             tokio::select! {
                 due = pace.next() => {
-                    let (request, _) = appender.request()?;
-                    let transport = &self.transports[sent as usize % self.transports.len()];
-                    let (transport, leader) = (transport.clone(), self.leader.clone());
+                    let request = self.requests[sent as usize % self.requests.len()].clone();
+                    let wire = self.wires[sent as usize % self.wires.len()].clone();
+                    let leader = self.leader.clone();
                     let (tally, in_flight) = (tally.clone(), in_flight.clone());
+                    let acknowledged = self.trimmer.acknowledged();
                     sent += 1;
                     in_flight.fetch_add(1, Ordering::Relaxed);
                     tokio::spawn(async move {
-                        let to = leader.now();
-                        let answer = transport.append(&to, request, REQUEST_TIMEOUT).await;
+                        let (to, late) = (leader.now(), due.elapsed());
+                        let (answer, handed) = wire.append(&to, request, REQUEST_TIMEOUT).await;
                         let answer = answer.inspect_err(|error| leader.learn(error));
+                        let answer = answer.inspect(|answer| note(&acknowledged, answer));
                         let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+                        tally.sent(due, late, handed);
                         tally.add(due, answer.err().as_ref());
                         drop(tally);
                         in_flight.fetch_sub(1, Ordering::Relaxed);
@@ -235,86 +253,26 @@ impl Sender {
                         return Err(failure);
                     }
                     watch.look(&cluster.usage()?);
+                    in_flight_max = in_flight_max.max(in_flight.load(Ordering::Relaxed));
                 }
             }
         }
         let elapsed = began.elapsed();
+        let busy = |from: Usage, to: Usage| {
+            to.cpu.saturating_sub(from.cpu).as_secs_f64() / elapsed.as_secs_f64()
+        };
+        let sum = |all: Vec<Usage>| all.into_iter().fold(Usage::default(), |sum, one| sum + one);
+        let busy = [busy(mine, of_mine()?), busy(sum(before), sum(cluster.usage()?))];
         let end = Instant::now() + LAST_ANSWERS;
         while in_flight.load(Ordering::Relaxed) > 0 && Instant::now() < end {
             look.tick().await;
             watch.look(&cluster.usage()?);
         }
         let unanswered = in_flight.load(Ordering::Relaxed);
+        let elections = cluster.elections().await?.0.saturating_sub(term);
         let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
         let tally = std::mem::replace(&mut *tally, Tally::new(began));
-        Ok(Offered { tally, sent, unanswered, elapsed, memory: watch.done() })
-    }
-}
-
-impl Tally {
-    fn new(began: Instant) -> Self {
-        let histogram = || Histogram::new_with_bounds(1000, 3_600_000_000_000, 3);
-        Self {
-            began,
-            accepted_ns: histogram().expect("these bounds are valid"),
-            refused_ns: histogram().expect("these bounds are valid"),
-            refused_with_effect: 0,
-            refused_without_hint: 0,
-            other: BTreeMap::new(),
-            seconds: Vec::new(),
-        }
-    }
-
-    fn add(&mut self, due: Instant, error: Option<&Error>) {
-        let took = u64::try_from(due.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        match error {
-            None => {
-                self.accepted_ns.saturating_record(took);
-                let second = self.began.elapsed().as_secs() as usize;
-                if self.seconds.len() <= second {
-                    self.seconds.resize(second + 1, 0);
-                }
-                self.seconds[second] += 1;
-            }
-            Some(error) if error.kind() == ErrorKind::ResourceExhausted => {
-                self.refused_ns.saturating_record(took);
-                self.refused_with_effect += u64::from(error.effect() != Effect::None);
-                self.refused_without_hint += u64::from(error.retry_after().is_zero());
-            }
-            Some(error) => *self.other.entry(error.kind().name().to_owned()).or_default() += 1,
-        }
-    }
-}
-
-impl Offered {
-    fn report(self, args: &OverloadArgs, load: f64, callers: u32, peak: &Report) -> Overload {
-        let (seconds, batch) = (self.elapsed.as_secs_f64(), f64::from(args.batch));
-        // Of whole seconds in which it was offered: answers behind the end are not its goodput.
-        let whole = &self.tally.seconds[..self.tally.seconds.len().min(seconds as usize)];
-        let in_time = whole.iter().sum::<u64>() as f64;
-        let goodput = in_time * batch / (whole.len() as f64).max(1.0);
-        let worst = whole.iter().min().copied().unwrap_or_default() as f64 * batch;
-        Overload {
-            size_bytes: args.size,
-            batch: args.batch,
-            load_average: load,
-            peak_callers: callers,
-            peak_records_per_s: peak.records_per_s,
-            peak_p99_us: peak.latency_us.p99,
-            elapsed_s: seconds,
-            offered_records_per_s: self.sent as f64 * batch / seconds,
-            goodput_records_per_s: goodput,
-            goodput_of_peak: goodput / peak.records_per_s,
-            worst_second_of_peak: worst / peak.records_per_s,
-            latency_us: Latency::of(&self.tally.accepted_ns),
-            acknowledged: self.tally.accepted_ns.len(),
-            refused: self.tally.refused_ns.len(),
-            refused_with_effect: self.tally.refused_with_effect,
-            refused_without_hint: self.tally.refused_without_hint,
-            refused_p99_us: self.tally.refused_ns.value_at_quantile(0.99) as f64 / 1e3,
-            other: self.tally.other,
-            unanswered: self.unanswered,
-            memory: self.memory,
-        }
+        let memory = watch.done();
+        Ok(Offered { tally, sent, unanswered, in_flight_max, elapsed, busy, elections, memory })
     }
 }

@@ -80,7 +80,7 @@ pub struct Report {
 }
 
 /// Percentiles in microseconds.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[allow(missing_docs, reason = "the names are the documentation")]
 pub struct Latency {
     pub mean: f64,

@@ -71,7 +71,7 @@ pub async fn run(args: &SoakArgs, output: Output) -> Result<(), Failure> {
     let load_average_before = load_average();
     let client = cluster.client()?;
     client.create_log(LOG, false).await?;
-    let before = elections(&cluster).await?;
+    let before = cluster.elections().await?;
     let mut watch = Watch::new(cluster.usage()?);
     let stop = Arc::new(AtomicBool::new(false));
     let trimmer = tokio::spawn(trim(client, args.keep_records, stop.clone()));
@@ -79,7 +79,7 @@ pub async fn run(args: &SoakArgs, output: Output) -> Result<(), Failure> {
     stop.store(true, Ordering::Relaxed);
     let trimmed = trimmer.await;
     trimmed.map_err(|e| Failure::refused(format!("trimming died: {e}")))??;
-    let after = elections(&cluster).await?;
+    let after = cluster.elections().await?;
     let report = Soak {
         clients: args.clients,
         size_bytes: args.size,
@@ -135,7 +135,7 @@ async fn watched(
                 if began.elapsed() >= minute * Duration::from_secs(60) {
                     let memory: Vec<String> =
                         usage.iter().map(|u| units::bytes(u.resident_bytes)).collect();
-                    let term = elections(cluster).await?.0;
+                    let term = cluster.elections().await?.0;
                     let memory = memory.join(", ");
                     output.note(&format!("{minute:>3} min: {memory}, term {term}"));
                     minute += 1;
@@ -143,17 +143,6 @@ async fn watched(
             }
         }
     }
-}
-
-/// The highest term, and how often nodes learned of another leader.
-async fn elections(cluster: &Cluster) -> Result<(u64, u64), Failure> {
-    let (mut term, mut changes) = (0, 0);
-    for node in 0..cluster.size() {
-        let metrics = cluster.metrics(node).await?;
-        term = term.max(metrics.get("quorate_raft_term{group=\"0\"}") as u64);
-        changes += metrics.get("quorate_raft_leader_changes_total{group=\"0\"}") as u64;
-    }
-    Ok((term, changes))
 }
 
 async fn trim(client: Client, keep: u64, stop: Arc<AtomicBool>) -> Result<(), Failure> {

@@ -20,6 +20,9 @@ pub struct Overload {
     pub peak_callers: u32,
     /// Records a second at the peak.
     pub peak_records_per_s: f64,
+    /// The same with as many callers behind the overload.
+    #[serde(default)]
+    pub peak_after_records_per_s: f64,
     /// Latency of a request at the peak, 99 of 100.
     pub peak_p99_us: f64,
     /// Seconds offered.
@@ -28,7 +31,7 @@ pub struct Overload {
     pub offered_records_per_s: f64,
     /// Records a second that were acknowledged.
     pub goodput_records_per_s: f64,
-    /// That, of the peak.
+    /// That, of the peak: of the mean of before and behind.
     pub goodput_of_peak: f64,
     /// The same in the worst of the seconds.
     pub worst_second_of_peak: f64,
@@ -46,8 +49,37 @@ pub struct Overload {
     pub refused_p99_us: f64,
     /// Requests that ended in any other way, by kind.
     pub other: BTreeMap<String, u64>,
+    /// What those were told, as far as there was room.
+    #[serde(default)]
+    pub reasons: BTreeMap<String, u64>,
     /// Requests without an answer at the end.
     pub unanswered: u64,
+    /// The most requests that were sent and not answered.
+    #[serde(default)]
+    pub in_flight_max: u64,
+    /// From when a request was due until it was begun: where this is not small, the generator is
+    /// what was measured.
+    #[serde(default)]
+    pub late_us: Latency,
+    /// From when a request was due until its body was handed to HTTP/2: the rest of a latency is
+    /// the connection's and the node's.
+    #[serde(default)]
+    pub handed_us: Latency,
+    /// Processors that the generator kept busy while it offered.
+    #[serde(default)]
+    pub generator_cpus: f64,
+    /// Those that the nodes kept busy.
+    #[serde(default)]
+    pub nodes_cpus: f64,
+    /// Terms that began while it was offered.
+    #[serde(default)]
+    pub elections: u64,
+    /// Trims of the log that failed, from the first look for the peak on.
+    #[serde(default)]
+    pub trims_failed: u64,
+    /// Records acknowledged in each second.
+    #[serde(default)]
+    pub seconds: Vec<u64>,
     /// Memory of each node while it was offered.
     pub memory: Vec<Memory>,
 }
@@ -60,7 +92,7 @@ impl Overload {
         let l = &self.latency_us;
         let mut text = format!(
             "{} records of {} a request, load average {:.1}\n\
-             {:>12} records/s at the peak ({} callers, {} p99)\n\
+             {:>12} records/s at the peak ({} callers, {} p99), {} behind the overload\n\
              {:>12} records/s offered for {}\n\
              {:>12} records/s acknowledged: {:.0} % of the peak, {:.0} % in the worst second\n\
              {:>12} p50   {} p90   {} p99   {} max\n\
@@ -72,6 +104,7 @@ impl Overload {
             rate(self.peak_records_per_s),
             self.peak_callers,
             time(self.peak_p99_us),
+            rate(self.peak_after_records_per_s),
             rate(self.offered_records_per_s),
             units::duration(Duration::from_secs_f64(self.elapsed_s)),
             rate(self.goodput_records_per_s),
@@ -89,6 +122,19 @@ impl Overload {
         for (kind, count) in &self.other {
             text += &format!("{:>12} requests ended with {kind}\n", units::grouped(*count));
         }
+        for (reason, count) in &self.reasons {
+            text += &format!("{:>12}   {reason}\n", units::grouped(*count));
+        }
+        text += &format!(
+            "{:>12} elections; processors busy: generator {:.2}, nodes {:.2}\n\
+             {:>12} p99 from due to begun, {} to handed to HTTP/2; at most {} requests in flight\n",
+            self.elections,
+            self.generator_cpus,
+            self.nodes_cpus,
+            time(self.late_us.p99),
+            time(self.handed_us.p99),
+            units::grouped(self.in_flight_max),
+        );
         if self.unanswered > 0 {
             text += &format!("{:>12} without an answer\n", units::grouped(self.unanswered));
         }
