@@ -283,6 +283,12 @@ impl LogStore {
         self.inner.method.name()
     }
 
+    /// Whether this is by writes around the page cache, which this file system then takes.
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        self.inner.method == durability::Method::Direct
+    }
+
     /// Bytes of all files.
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {

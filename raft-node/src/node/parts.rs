@@ -1,6 +1,6 @@
 //! Everything a running node consists of, built in order.
 
-use std::{sync::Arc, time::Duration};
+use std::{os::unix::fs::MetadataExt, path::Path, sync::Arc, time::Duration};
 
 use quorate_state_machine::{
     store::{Compression, StoreOptions},
@@ -122,7 +122,7 @@ impl Parts {
             peer_stats.clone(),
         );
 
-        let store_options = store_options(&config);
+        let store_options = store_options(&config, &log_store);
         let mut groups = Vec::new();
         for id in 0..config.groups {
             let log = log_store.group(id);
@@ -232,8 +232,8 @@ async fn open_log(config: &Config, identity: &NodeIdentity) -> Result<LogStore, 
     Ok(log_store)
 }
 
-fn store_options(config: &Config) -> StoreOptions {
-    StoreOptions::new(
+fn store_options(config: &Config, log: &LogStore) -> StoreOptions {
+    let options = StoreOptions::new(
         config.state.memtable_bytes() as usize,
         config.state.block_cache_bytes() as usize,
         match config.state.compression {
@@ -241,7 +241,13 @@ fn store_options(config: &Config) -> StoreOptions {
             crate::config::Compression::Lz4 => Compression::Lz4,
             crate::config::Compression::Zstd => Compression::Zstd,
         },
-    )
+    );
+    // What the log tried out holds for the state if it is on the same file system.
+    let device = |dir: &Path| std::fs::metadata(dir).map(|found| found.dev()).ok();
+    let log_on = device(&config.data_dir.join(identity::LOG_DIR));
+    let groups = config.data_dir.join(identity::group_dir(0));
+    let state_on = groups.ancestors().find_map(device);
+    options.direct(log.is_direct() && log_on == state_on)
 }
 
 async fn open_group(

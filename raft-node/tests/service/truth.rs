@@ -185,6 +185,10 @@ async fn last_record(client: &mut Logs, asked: Consistency) -> Result<Option<Rea
     Ok(first.header)
 }
 
+/// A header of a tail may be so long on its way from the node that wrote it, where neither of the
+/// two threads gets a processor. Far less than what a busy reader or a stopped node adds to an age.
+const ON_ITS_WAY: Duration = Duration::from_millis(400);
+
 /// Follows the log at one node; what the SDK says of the age of each header is held against the
 /// clock. `busy`: a reader who comes for it late.
 async fn tail(
@@ -213,7 +217,8 @@ async fn tail(
             let TailEvent::Header(header) = event else { continue };
             // First the clock: what passes in between only makes the age older.
             let now = Instant::now();
-            let moment = tailer.age().and_then(|age| now.checked_sub(age));
+            // What it spent on its way counts as a network's delay, of which nobody can know.
+            let moment = tailer.age().and_then(|age| now.checked_sub(age + ON_ITS_WAY));
             let claims = moment.map(|moment| ("the age of the tail", moment)).into_iter().collect();
             let what = format!("a tail whose reader is busy for {busy:?}");
             answers.answers.lock().unwrap().push(Answer { node, what, header, claims });

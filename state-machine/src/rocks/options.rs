@@ -43,7 +43,7 @@ const BLOB_FILE_BYTES: u64 = 64 << 20;
 const TABLE_BYTES: u64 = 16 << 20;
 
 /// Writing back in steps of this many bytes while a file grows, so that the sync at its end does
-/// not hold up the Raft log's sync on the same disk.
+/// not hold up the Raft log's sync on the same disk. Direct writes have nothing to write back.
 const WRITE_BACK_BYTES: u64 = 1 << 20;
 
 /// Range deletions in a memtable before it is flushed. Each new one makes the next read sort all of
@@ -63,6 +63,7 @@ pub struct StoreOptions {
     memtable_bytes: usize,
     cache: Cache,
     compression: Compression,
+    direct: bool,
 }
 
 impl StoreOptions {
@@ -70,7 +71,16 @@ impl StoreOptions {
     /// `block_cache_bytes` for all groups together.
     #[must_use]
     pub fn new(memtable_bytes: usize, block_cache_bytes: usize, compression: Compression) -> Self {
-        Self { memtable_bytes, cache: Cache::new_lru_cache(block_cache_bytes), compression }
+        let cache = Cache::new_lru_cache(block_cache_bytes);
+        Self { memtable_bytes, cache, compression, direct: false }
+    }
+
+    /// Whether flushes and compactions write around the page cache, and compactions read around it
+    /// (docs/adr/0012). The file system must take `O_DIRECT`. Default: no.
+    #[must_use]
+    pub fn direct(mut self, direct: bool) -> Self {
+        self.direct = direct;
+        self
     }
 
     pub(super) fn rocksdb(&self) -> Options {
@@ -97,6 +107,7 @@ impl StoreOptions {
         options.set_compression_type(compression);
         options.set_target_file_size_base(TABLE_BYTES);
         options.set_bytes_per_sync(WRITE_BACK_BYTES);
+        options.set_use_direct_io_for_flush_and_compaction(self.direct);
         options.set_enable_blob_files(true);
         options.set_blob_file_size(BLOB_FILE_BYTES);
         options.set_min_blob_size(MIN_BLOB_BYTES);
