@@ -86,6 +86,12 @@ impl StoreOptions {
     ) -> Self {
         Self(())
     }
+
+    /// Nothing to choose either.
+    #[must_use]
+    pub fn direct(self, _direct: bool) -> Self {
+        self
+    }
 }
 
 /// An open store.
