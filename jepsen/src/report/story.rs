@@ -1,11 +1,13 @@
 //! A counterexample as a picture and as sentences: what was done, in the order in which it was, and who
 //! led meanwhile.
 
+use std::collections::BTreeMap;
+
 use quorate_jepsen_core::{
     check::Anomaly,
     history::History,
     ids::{OpId, Process, RecordId},
-    op::{Answer, Call, Claim, Op},
+    op::{Answer, Append, Call, Claim, Op},
 };
 
 use super::{
@@ -94,8 +96,40 @@ pub fn in_the_end(history: &History, ops: &[&Op]) -> Vec<String> {
                 ));
             }
         }
+        told.extend(stored_again(history, append));
     }
     told
+}
+
+/// Where the records of an append were, if they were there more than once: a sentence for all replicas
+/// that say the same.
+fn stored_again(history: &History, append: &Append) -> Vec<String> {
+    let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for replica in history.replicas.iter().filter(|replica| replica.log == append.log) {
+        let stored = replica
+            .batches
+            .iter()
+            .flat_map(|batch| (batch.first_offset.0..).zip(batch.records.iter().copied()));
+        let mut places: BTreeMap<RecordId, Vec<u64>> = BTreeMap::new();
+        for (offset, record) in stored {
+            if let Some(record) = record.filter(|record| append.records.contains(record)) {
+                places.entry(record).or_default().push(offset);
+            }
+        }
+        for (record, offsets) in places.iter().filter(|(_, offsets)| offsets.len() > 1).take(SHOWN)
+        {
+            let offsets: Vec<_> = offsets.iter().map(ToString::to_string).collect();
+            let what = format!(
+                "record {record} {} times, at offsets {}",
+                offsets.len(),
+                offsets.join(", ")
+            );
+            told.entry(what).or_default().push(format!("n{}", replica.node));
+        }
+    }
+    let sentence =
+        |(what, nodes): (_, Vec<String>)| format!("In the end {} had {what}", nodes.join(", "));
+    told.into_iter().map(sentence).collect()
 }
 
 fn records(all: &[Option<RecordId>]) -> String {
@@ -151,7 +185,10 @@ fn asked(op: &Op, claim: Option<&Claim>) -> String {
                 text += &format!(", under writer epoch {epoch}");
             }
             if let Some(producer) = &append.producer {
-                text += &format!(", as {producer}");
+                text += &format!(
+                    ", as {producer}, and sent it again under the same sequence number until an answer \
+                     came"
+                );
             }
             text
         }
@@ -354,6 +391,21 @@ mod tests {
         for part in ["client 1", "client 2", "1 acknowledged", "2 the log ends at offset 0"] {
             assert!(picture.contains(part), "{part:?} is not in {picture}");
         }
+    }
+
+    #[test]
+    fn copies_are_told_with_their_places() {
+        let mut history = stale();
+        let mut copy = history.replicas[0].batches[0].clone();
+        copy.first_offset = Offset(1);
+        history.replicas[0].batches.push(copy);
+        let mut other = history.replicas[0].clone();
+        other.node = Node(2);
+        history.replicas.push(other);
+        let found = check(&history).anomalies;
+        let found = found.iter().find(|found| found.kind == Kind::DuplicateRecord).unwrap();
+        let told = in_the_end(&history, &involved(&history, found));
+        assert_eq!(told, ["In the end n1, n2 had record 7 2 times, at offsets 0, 1"]);
     }
 
     #[test]

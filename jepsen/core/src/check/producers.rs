@@ -60,8 +60,9 @@ fn stored_sequences(log: &FinalLog, found: &mut Findings) {
         let before = last.insert(producer, *sequence);
         let right = before.map_or(log.start > Offset(0) || *sequence == 0, |b| *sequence == b + 1);
         if !right {
+            let before = before.map_or("at the begin".to_owned(), |b| format!("behind {b}"));
             let what = format!(
-                "producer {producer}: sequence {sequence} at offset {} behind {before:?}",
+                "producer {producer}: sequence {sequence} at offset {}, {before}",
                 batch.first_offset
             );
             found.add(Kind::SequenceBroken, &log.name, &[], what);
