@@ -5,6 +5,7 @@ mod cluster;
 mod crowd;
 mod different;
 mod exactly_once;
+mod flushes;
 mod forwarding;
 mod fuzz;
 mod levels;
