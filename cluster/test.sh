@@ -58,7 +58,8 @@ if (($#)); then
   tests "$@"
 else
   check "formatting" cargo fmt --all --check
-  check "lints" cargo clippy --release --locked --workspace --all-targets --quiet -- -D warnings
+  check "lints" cargo clippy --release --locked --workspace --all-targets \
+    --features quorate-jepsen/ssh-hosts --quiet -- -D warnings
   # Module documentation is for who works on the module, so it may link to what is private.
   check "documentation" \
     env RUSTDOCFLAGS="${RUSTDOCFLAGS:-} -D warnings -A rustdoc::private_intra_doc_links" \

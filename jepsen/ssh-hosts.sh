@@ -7,6 +7,7 @@
 #   jepsen/ssh-hosts.sh run test --workload append --nemesis partition,kill,pause,reply-loss
 #   jepsen/ssh-hosts.sh in ssh H1      a shell, or any command, where the hosts are
 #   jepsen/ssh-hosts.sh down
+#   jepsen/ssh-hosts.sh test           builds what is needed, and runs the tests of the backend
 set -euo pipefail
 # shellcheck source=cluster/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../cluster/lib.sh"
@@ -104,6 +105,16 @@ is_up() {
 case ${1:-} in
   up) up "${2:-3}" ;;
   down) down ;;
+  test)
+    "$ROOT/cluster/setup.sh" >&2
+    need_cargo
+    cd "$ROOT"
+    cargo build --release --locked --quiet -p quorate-raft-node --bin quorate-node
+    cargo build --release --locked --quiet -p quorate-raft-node --features planted \
+      --bin quorate-node-planted
+    exec cargo test --release --locked -p quorate-jepsen --features ssh-hosts --test ssh -- \
+      --test-threads 2
+    ;;
   run)
     is_up
     shift
@@ -118,7 +129,7 @@ case ${1:-} in
     become "${@:-${SHELL:-bash}}"
     ;;
   *)
-    sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     exit 254
     ;;
 esac

@@ -23,7 +23,10 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use crate::{endpoints::Endpoints, node_api::batch_of};
+use crate::{
+    endpoints::Endpoints,
+    node_api::{batch_of, header_stamp},
+};
 
 /// The kind of a failure that no node stated: the connection broke, or the deadline passed.
 pub const NO_ANSWER: &str = "NO_ANSWER";
@@ -433,13 +436,7 @@ impl Direct {
         let header = first.ok_or_else(|| Status::data_loss("a read without a header"))?;
         let next_offset = Offset(header.next_offset);
         let from = batches.first().map_or(next_offset, |batch| batch.first_offset);
-        let stamp = Stamp {
-            group: header.group,
-            term: header.term,
-            log_index: header.applied_index,
-            next_offset,
-            writer_epoch: Epoch(0),
-        };
+        let stamp = header_stamp(&header);
         Ok(Shown {
             from,
             next_offset,

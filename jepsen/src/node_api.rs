@@ -206,13 +206,7 @@ impl NodeApi {
                 (Offset(header.start_offset), Offset(header.next_offset));
             let reached = batches.last().map_or(start_offset, Batch::next_offset);
             if reached >= next_offset || batches.len() == before {
-                let stamp = Stamp {
-                    group: header.group,
-                    term: header.term,
-                    log_index: header.applied_index,
-                    next_offset,
-                    writer_epoch: Epoch(0),
-                };
+                let stamp = header_stamp(header);
                 let shown = ReplicaLog {
                     node: self.node,
                     log: log.to_owned(),
@@ -225,6 +219,18 @@ impl NodeApi {
             }
             from = Some(reached.0);
         }
+    }
+}
+
+/// The state that a header is of, as a history has it.
+#[must_use]
+pub fn header_stamp(header: &ReadHeader) -> Stamp {
+    Stamp {
+        group: header.group,
+        term: header.term,
+        log_index: header.applied_index,
+        next_offset: Offset(header.next_offset),
+        writer_epoch: Epoch(0),
     }
 }
 

@@ -1,8 +1,8 @@
 //! The ssh backend on real sshds: three hosts made of namespaces (`jepsen/ssh-hosts.sh`). A run with
 //! faults is valid, a mutant is not, a runner that is killed leaves nothing, a wrong host is named.
 //!
-//! Not a part of the default run, which must do without sshd. Where it is asked for it needs root and
-//! openssh-server, and fails without: `cargo test --release -p quorate-jepsen --test ssh -- --ignored`.
+//! Built only with the feature `ssh-hosts`, as the default run must do without sshd. It needs root,
+//! openssh-server and `quorate-node-planted`, and fails without (`jepsen/ssh-hosts.sh test` has all built).
 
 use std::{
     fs,
@@ -98,7 +98,6 @@ fn until(what: &str, mut look: impl FnMut() -> Result<bool>) -> Result<()> {
 }
 
 #[test]
-#[ignore = "needs root and openssh-server"]
 fn a_run_is_valid_and_leaves_only_the_server() -> Result<()> {
     let hosts = Hosts::up("valid")?;
     let faults = ["--nemesis", "partition,kill,pause,reply-loss", "--nemesis-interval", "3"];
@@ -118,8 +117,6 @@ fn a_run_is_valid_and_leaves_only_the_server() -> Result<()> {
 }
 
 #[test]
-#[ignore = "needs root, openssh-server, and the planted server: cargo build --release -p \
-            quorate-raft-node --features planted --bin quorate-node-planted"]
 fn a_mutant_is_found_and_its_data_stays() -> Result<()> {
     let hosts = Hosts::up("mutant")?;
     let schedule = hosts.dir.join("schedule.json");
@@ -143,7 +140,6 @@ fn a_mutant_is_found_and_its_data_stays() -> Result<()> {
 }
 
 #[test]
-#[ignore = "needs root and openssh-server"]
 fn a_runner_that_is_killed_leaves_no_node_and_no_rule() -> Result<()> {
     let hosts = Hosts::up("killed")?;
     let mut command =
@@ -164,7 +160,6 @@ fn a_runner_that_is_killed_leaves_no_node_and_no_rule() -> Result<()> {
 }
 
 #[test]
-#[ignore = "needs root and openssh-server"]
 fn a_wrong_host_is_named_and_nothing_is_left_on_the_others() -> Result<()> {
     let hosts = Hosts::up("wrong")?;
     let list = hosts.dir.join("hosts");

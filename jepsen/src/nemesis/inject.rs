@@ -10,14 +10,12 @@ use super::{
     fault::{Fault, Target},
     links,
     members::{Change, Changing, Meanwhile, Step},
-    rot,
     shape::Shape,
 };
 use crate::{
     cluster::{Cluster, FrozenThreads},
     disk,
     network::{Caller, Condition, Gate},
-    record::Recorder,
 };
 
 /// A fault that is on.
@@ -31,7 +29,7 @@ pub struct Ongoing {
     pub(super) links: Vec<(Caller, Node)>,
     pub(super) before: u64,
     pub(super) down: Vec<Node>,
-    repeated: Option<Instant>,
+    pub(super) repeated: Option<Instant>,
     /// Nodes that can prove nothing while it lasts.
     pub apart: Vec<Node>,
     pub(super) frozen: Vec<FrozenThreads>,
@@ -43,9 +41,6 @@ pub struct Ongoing {
     /// Where the log of a node ended that was sent to fall behind.
     pub(super) log_end: u64,
 }
-
-/// Between two hand-overs.
-const TRANSFER_EVERY: Duration = Duration::from_millis(700);
 
 /// A node may take so long to stop by itself.
 pub(super) const STOP_WITHIN: Duration = Duration::from_secs(30);
@@ -266,81 +261,6 @@ impl Ongoing {
         Ok(())
     }
 
-    /// To be called now and then while the fault is on, for faults that are done bit by bit.
-    ///
-    /// # Errors
-    /// Something that should have worked did not.
-    pub async fn go_on(&mut self, cluster: &mut Cluster, recorder: &Recorder) -> Result<()> {
-        match &self.fault {
-            Fault::BitRot { .. } if self.repeated.is_none() => {
-                let mut met = 0;
-                for node in &self.hit {
-                    // Not up yet, or no longer: next time, or never.
-                    let mut api = cluster.api(*node)?;
-                    if api.status().await.is_err() {
-                        self.before = u64::from(!cluster.running().contains(node));
-                        return Ok(());
-                    }
-                    met += rot::read_everything(&mut api, recorder).await;
-                }
-                (self.before, self.repeated) = (met, Some(Instant::now()));
-            }
-            Fault::Transfer => {
-                if self.repeated.is_some_and(|last| last.elapsed() < TRANSFER_EVERY) {
-                    return Ok(());
-                }
-                let leader = cluster.wait_leader().await?;
-                let others: Vec<_> =
-                    cluster.nodes().into_iter().filter(|node| *node != leader.node).collect();
-                let to = others[leader.term as usize % others.len()];
-                // Refused while the target lags behind: next time, then.
-                if cluster.api(leader.node)?.transfer_leader(0, to).await.is_ok() {
-                    self.before += 1;
-                }
-                self.repeated = Some(Instant::now());
-            }
-            Fault::RollingRestart if self.repeated.is_none() => {
-                for node in cluster.nodes() {
-                    stop(cluster, node).await?;
-                    cluster.start_node(node)?;
-                    cluster.wait_converged().await?;
-                    self.before += 1;
-                }
-                self.repeated = Some(Instant::now());
-            }
-            Fault::FallBehind { .. } if !self.down.is_empty() => {
-                if self.repeated.is_some_and(|last| last.elapsed() < SNAPSHOT_EVERY) {
-                    return Ok(());
-                }
-                self.purge(cluster).await?;
-                self.repeated = Some(Instant::now());
-            }
-            Fault::Snapshot if self.repeated.is_none() => {
-                for node in cluster.nodes() {
-                    cluster.api(node)?.trigger_snapshot(0).await?;
-                    self.before += 1;
-                }
-                self.repeated = Some(Instant::now());
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// Has the leader purge its log, and starts who is away once it lacks what was purged.
-    async fn purge(&mut self, cluster: &mut Cluster) -> Result<()> {
-        let leader = cluster.wait_leader().await?.node;
-        let mut api = cluster.api(leader)?;
-        api.trigger_snapshot(0).await?;
-        let purged = api.status().await?.groups.first().map(|group| group.purged_index);
-        if purged.is_some_and(|purged| purged > self.log_end) {
-            for node in std::mem::take(&mut self.down) {
-                cluster.start_node(node)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Heals it.
     ///
     /// # Errors
@@ -351,12 +271,7 @@ impl Ongoing {
             return self.end_change(cluster, changing).await;
         }
         if matches!(self.fault, Fault::FallBehind { .. }) {
-            // A slow cluster has not appended enough in the time that was drawn for it.
-            let end = Instant::now() + PURGE_WITHIN;
-            while !self.down.is_empty() && Instant::now() < end {
-                self.purge(cluster).await?;
-                tokio::time::sleep(SNAPSHOT_EVERY).await;
-            }
+            self.leave_behind(cluster).await?;
         }
         let effect = self.effect(cluster).await?;
         match &self.fault {
@@ -444,12 +359,6 @@ impl Ongoing {
 /// The threads of a node that apply, and do all of consensus with it.
 const APPLY_THREAD: &str = "raft";
 
-/// Between two snapshots of a leader that is to purge its log.
-const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
-
-/// So long a node stays away at most, until it needs a snapshot.
-const PURGE_WITHIN: Duration = Duration::from_secs(30);
-
 /// Stops a node and starts it with clocks of this rate.
 async fn restart(cluster: &mut Cluster, node: Node, percent: u32) -> Result<()> {
     stop(cluster, node).await?;
@@ -458,7 +367,7 @@ async fn restart(cluster: &mut Cluster, node: Node, percent: u32) -> Result<()> 
 }
 
 /// Stops a node as an operator does.
-async fn stop(cluster: &mut Cluster, node: Node) -> Result<()> {
+pub(super) async fn stop(cluster: &mut Cluster, node: Node) -> Result<()> {
     cluster.terminate(node)?;
     let status = cluster.wait_exit(node, STOP_WITHIN).await?;
     ensure!(status.success(), "n{node} answered SIGTERM with {status}");

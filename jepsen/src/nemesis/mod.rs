@@ -1,6 +1,7 @@
 //! Faults: as data ([`fault`]), in time ([`schedule`]), and done to a cluster ([`inject`],
 //! with `links` for those of the network, [`members`] for those who are in it, and [`effect`] for what came of it).
 
+mod again;
 pub mod effect;
 pub mod fault;
 pub mod inject;
