@@ -24,6 +24,7 @@ pub struct ClientBuilder {
     retry: RetryPolicy,
     route: Option<Route>,
     hedging: Option<Hedging>,
+    share_reads: bool,
     transport: Option<Arc<dyn Transport>>,
 }
 
@@ -36,6 +37,7 @@ impl Default for ClientBuilder {
             retry: RetryPolicy::default(),
             route: None,
             hedging: None,
+            share_reads: true,
             transport: None,
         }
     }
@@ -86,6 +88,16 @@ impl ClientBuilder {
         self
     }
 
+    /// Whether small reads (of at most 64 records or 64 KiB, by what they ask for) to the same node
+    /// share a stream instead of making a call each, which costs several times the reading. Each is
+    /// routed, repeated and refused by itself all the same. Default: yes. A proxy that spreads calls
+    /// over nodes by itself wants them one by one.
+    #[must_use]
+    pub fn share_reads(mut self, share: bool) -> Self {
+        self.share_reads = share;
+        self
+    }
+
     /// Another network than gRPC's: for tests and simulations.
     #[must_use]
     pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
@@ -103,8 +115,10 @@ impl ClientBuilder {
         if endpoints.is_empty() {
             return Err(Error::invalid("a client needs the address of at least one node"));
         }
-        let transport =
-            self.transport.unwrap_or_else(|| Arc::new(GrpcTransport::new(self.connect_timeout)));
+        let transport = self.transport.unwrap_or_else(|| {
+            let grpc = GrpcTransport::new(self.connect_timeout);
+            Arc::new(if self.share_reads { grpc } else { grpc.with_reads_alone() })
+        });
         Ok(Client {
             shared: Arc::new(Shared {
                 transport,

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tonic::{Code, Status, transport::server::TcpIncoming};
 
 use crate::{
-    service::Node,
+    service::{Node, lane::Lane},
     state::{State, detail},
 };
 
@@ -74,8 +74,13 @@ pub struct Control {
     messages: u64,
     /// Requests of cut streams that arrive later: when (in appends), and what.
     pub late: Vec<(u64, quorate_proto::v1::AppendRequest)>,
-    /// RPCs that arrived, by node.
+    /// RPCs that arrived, by node; each read of a stream of reads counts as one.
     pub calls: Vec<u64>,
+    /// What nodes do with streams of reads.
+    pub lane: Lane,
+    /// Such streams that were asked for, ever; and how many reads came in each request.
+    pub lanes: u64,
+    pub packed: Vec<usize>,
     /// Most bytes and requests that one append stream had unanswered.
     pub most_unanswered: (usize, usize),
     /// Appends wait while this is set.
@@ -193,6 +198,9 @@ impl Cluster {
                 messages: 0,
                 late: Vec::new(),
                 calls: vec![0; 3],
+                lane: Lane::default(),
+                lanes: 0,
+                packed: Vec::new(),
                 most_unanswered: (0, 0),
                 hold: watch::Sender::new(false),
             }),

@@ -7,6 +7,7 @@
 mod ages;
 mod calls;
 mod cluster;
+mod lanes;
 mod producer;
 mod reads;
 mod replicas;

@@ -76,8 +76,13 @@ impl Deadline {
     #[must_use]
     pub fn of(metadata: &MetadataMap) -> Self {
         let asked = metadata.get("grpc-timeout").and_then(|v| parse_timeout(v.to_str().ok()?));
-        let timeout = asked.map_or(DEFAULT_TIMEOUT, |t| t.saturating_sub(margin(t)));
-        Self { timeout, started: runtime::now() }
+        asked.map_or_else(Self::default_for_streams, Self::within)
+    }
+
+    /// Of a caller who waits this long.
+    #[must_use]
+    pub fn within(asked: Duration) -> Self {
+        Self { timeout: asked.saturating_sub(margin(asked)), started: runtime::now() }
     }
 
     /// No deadline of its own (streams).

@@ -127,6 +127,15 @@ impl LogService for Logs {
         Ok(saying(stream, metadata::of(&[header])))
     }
 
+    type ReadManyStream = read::ManyAnswers;
+
+    async fn read_many(
+        &self,
+        request: Request<Streaming<wire::ReadManyRequest>>,
+    ) -> Result<Response<Self::ReadManyStream>, Status> {
+        Ok(Response::new(read::many(self.context.clone(), request.into_inner())))
+    }
+
     type TailStream = read::ResponseStream;
 
     async fn tail(

@@ -10,6 +10,7 @@ mod forwarding;
 mod fuzz;
 mod levels;
 mod lost_data;
+mod many;
 mod proxy;
 mod tails;
 mod truth;

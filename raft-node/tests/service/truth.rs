@@ -17,8 +17,9 @@ use std::{
 
 use quorate_client::{Client, Endpoint, TailEvent};
 use quorate_proto::v1::{
-    AppendConditions, AppendRequest, Consistency, Level, OnUnmet, ReadFrom, ReadHeader,
-    ReadRequest, log_service_client::LogServiceClient, read_from::From,
+    AppendConditions, AppendRequest, Consistency, Level, OnUnmet, ReadHeader, ReadRequest,
+    ReadResponse, log_service_client::LogServiceClient, read_answer::Result as OnStream,
+    read_from::From,
 };
 use quorate_raft_node::runtime;
 use tonic::{Request, Status, transport::Channel};
@@ -26,9 +27,9 @@ use tonic::{Request, Status, transport::Channel};
 use super::{
     Logs, append,
     cluster::{Cluster, detail},
-    create,
+    create, from,
     levels::{consistency, describe},
-    part,
+    many, part,
 };
 
 const LOG: &str = "a";
@@ -145,10 +146,11 @@ async fn read(clients: Vec<Logs>, answers: Arc<Answers>, stop: Arc<AtomicBool>) 
                 let asked = consistency(level, ms, on_unmet);
                 let what = format!("{level:?}, {on_unmet:?}, round {round}");
                 let sent = Instant::now();
-                // In turn: what a log is like, and its last record.
-                let header = match round % 2 {
-                    0 => describe(&mut client, LOG, asked, PATIENCE).await.map(|a| a.header),
-                    _ => last_record(&mut client, asked).await,
+                // In turn: what a log is like, and its last record, by a call and on a stream.
+                let header = match round % 4 {
+                    0 | 2 => describe(&mut client, LOG, asked, PATIENCE).await.map(|a| a.header),
+                    1 => last_record(&mut client, asked).await,
+                    _ => last_record_on_a_stream(&mut client, asked).await,
                 };
                 match header {
                     Ok(header) => {
@@ -165,24 +167,36 @@ async fn read(clients: Vec<Logs>, answers: Arc<Answers>, stop: Arc<AtomicBool>) 
     while reads.join_next().await.is_some() {}
 }
 
+fn of_last_record(asked: Consistency) -> ReadRequest {
+    ReadRequest { consistency: Some(asked), ..from(LOG, From::Last(1)) }
+}
+
 /// The header of a read of the last record.
 async fn last_record(client: &mut Logs, asked: Consistency) -> Result<Option<ReadHeader>, Status> {
-    let message = ReadRequest {
-        log: LOG.to_owned(),
-        from: Some(ReadFrom { from: Some(From::Last(1)) }),
-        consistency: Some(asked),
-        ..ReadRequest::default()
-    };
-    let mut request = Request::new(message);
+    let mut request = Request::new(of_last_record(asked));
     request.set_timeout(PATIENCE);
     let mut stream = client.read(request).await?.into_inner();
     let first = stream.message().await?.expect("a first message");
-    let header = first.header.clone().expect("a header");
-    // It shows what it says.
+    while stream.message().await?.is_some() {}
+    Ok(shows_what_it_says(first))
+}
+
+/// The same as one of the reads of a stream.
+async fn last_record_on_a_stream(
+    client: &mut Logs,
+    asked: Consistency,
+) -> Result<Option<ReadHeader>, Status> {
+    match many::alone(client, of_last_record(asked)).await? {
+        OnStream::Ok(whole) => Ok(shows_what_it_says(whole)),
+        refused => Err(Status::unavailable(format!("{refused:?}"))),
+    }
+}
+
+fn shows_what_it_says(first: ReadResponse) -> Option<ReadHeader> {
+    let header = first.header.expect("a header");
     let end = first.batches.last().map_or(0, |b| b.first_offset + u64::from(b.count));
     assert!(end == header.next_offset || first.batches.is_empty() && header.next_offset == 0);
-    while stream.message().await?.is_some() {}
-    Ok(first.header)
+    Some(header)
 }
 
 /// A header of a tail may be so long on its way from the node that wrote it, where neither of the

@@ -1,6 +1,7 @@
 //! One scripted node: `LogService` over the shared state.
 
 mod appends;
+pub mod lane;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -326,6 +327,16 @@ impl LogService for Node {
             bytes += more;
         }
         Ok(Response::new(out(receiver)))
+    }
+
+    type ReadManyStream = Out<wire::ReadManyResponse>;
+
+    async fn read_many(
+        &self,
+        request: Request<Streaming<wire::ReadManyRequest>>,
+    ) -> Result<Response<Self::ReadManyStream>, Status> {
+        let node = Self { at: self.at, shared: self.shared.clone() };
+        node.serve_lane(request.into_inner())
     }
 
     type TailStream = Out<wire::ReadResponse>;

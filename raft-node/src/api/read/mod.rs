@@ -1,12 +1,13 @@
-//! `Read` and `Tail`, and what they share with the other reading RPCs.
+//! `Read`, `ReadMany` and `Tail`, and what they share with the other reading RPCs.
 //!
 //! - `ask`: what a request asks for, by name, by the log's own level, by the operator's floor.
 //! - `header`: what an answer says about itself.
 //! - `cursor`: which batches go into the next message.
-//! - `serve`, `tail`: the two RPCs.
+//! - `serve`, `many`, `tail`: the RPCs.
 mod ask;
 mod cursor;
 mod header;
+mod many;
 mod serve;
 mod tail;
 
@@ -26,6 +27,7 @@ use self::ask::Asked;
 pub(super) use self::{
     ask::{read_level, wire_level},
     header::{header, role},
+    many::{Answers as ManyAnswers, many},
     serve::read,
     tail::tail,
 };

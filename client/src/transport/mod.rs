@@ -3,6 +3,8 @@
 //! [`GrpcTransport`] is the real one. A test or a simulation brings its own and hands it to
 //! [`ClientBuilder::transport`](crate::ClientBuilder::transport). Nothing behind this trait retries.
 
+mod lane;
+
 use std::{collections::HashMap, fmt, sync::Arc, sync::Mutex, time::Duration};
 
 use async_trait::async_trait;
@@ -95,6 +97,14 @@ macro_rules! transport {
                 &self, to: &Endpoint, request: $asked, timeout: Duration,
             ) -> Result<Answers<$item>>;)+
 
+            /// What is there now. Small reads may travel together.
+            async fn read(
+                &self,
+                to: &Endpoint,
+                request: wire::ReadRequest,
+                timeout: Duration,
+            ) -> Result<Answers<wire::ReadResponse>>;
+
             /// Ends when `requests` ends and all is answered, or when it breaks.
             async fn append_stream(
                 &self,
@@ -123,6 +133,24 @@ macro_rules! transport {
                 let answers = within(to, timeout, false, stub.$stream(request)).await?;
                 Ok(named(to, false, answers))
             })+
+
+            async fn read(
+                &self,
+                to: &Endpoint,
+                request: wire::ReadRequest,
+                timeout: Duration,
+            ) -> Result<Answers<wire::ReadResponse>> {
+                let mut stub = self.log_service(to)?;
+                if let Some(lanes) = self.lanes.as_ref().filter(|_| lane::is_small(&request)) {
+                    let asked = lanes.read(to, stub.clone(), request.clone(), timeout).await?;
+                    if let Some(answer) = asked {
+                        return Ok(Box::pin(futures::stream::iter([Ok(answer)])));
+                    }
+                }
+                // Without a timeout in its header: that would end the whole stream in proxies.
+                let answers = within(to, timeout, false, stub.read(request)).await?;
+                Ok(named(to, false, answers))
+            }
 
             async fn append_stream(
                 &self,
@@ -159,7 +187,6 @@ transport! {
         digest_at(admin_service, admin::DigestAtRequest) -> admin::DigestAtResponse, write: false;
     }
     streams {
-        read(log_service, wire::ReadRequest) -> wire::ReadResponse;
         tail(log_service, wire::TailRequest) -> wire::ReadResponse;
         batch_digests(admin_service, admin::BatchDigestsRequest) -> admin::BatchDigestsResponse;
     }
@@ -171,13 +198,23 @@ pub struct GrpcTransport {
     connect_timeout: Duration,
     /// Only grows, by the nodes of the cluster.
     channels: Mutex<HashMap<Endpoint, Channel>>,
+    /// `None`: a call for each read.
+    lanes: Option<lane::Lanes>,
 }
 
 impl GrpcTransport {
     /// Connections are given up after `connect_timeout`.
     #[must_use]
     pub fn new(connect_timeout: Duration) -> Self {
-        Self { connect_timeout, channels: Mutex::default() }
+        let lanes = Some(lane::Lanes::default());
+        Self { connect_timeout, channels: Mutex::default(), lanes }
+    }
+
+    /// A call for each read, where small ones would share a stream with others to the same node.
+    #[must_use]
+    pub fn with_reads_alone(mut self) -> Self {
+        self.lanes = None;
+        self
     }
 
     fn channel(&self, to: &Endpoint) -> Result<Channel> {
