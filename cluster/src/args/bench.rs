@@ -53,6 +53,9 @@ pub enum BenchCommand {
         /// The load.
         #[command(flatten)]
         load: Load,
+        /// How reads travel
+        #[arg(long, value_enum, default_value_t)]
+        mode: ReadMode,
         /// Records per request
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=65_536))]
         batch: u32,
@@ -258,6 +261,25 @@ impl std::fmt::Display for AppendMode {
         f.write_str(match self {
             Self::Unary => "unary",
             Self::Stream => "stream",
+            Self::Sdk => "sdk",
+        })
+    }
+}
+
+/// How `quorate bench read` asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ReadMode {
+    /// One gRPC call per request
+    Unary,
+    /// As the SDK does by itself: small reads of all clients on a connection share a stream
+    #[default]
+    Sdk,
+}
+
+impl std::fmt::Display for ReadMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Unary => "unary",
             Self::Sdk => "sdk",
         })
     }

@@ -15,7 +15,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use self::{
     append::AppendArgs,
-    bench::{AppendMode, BenchArgs, BenchCommand, CompareArgs, Keys, Load},
+    bench::{AppendMode, BenchArgs, BenchCommand, CompareArgs, Keys, Load, ReadMode},
     config::{ConfigArgs, ConfigCommand, LocalArgs},
     here::{
         CostArgs, Cpus, FailoverArgs, FanoutArgs, Here, Killed, LevelsArgs, OverloadArgs,

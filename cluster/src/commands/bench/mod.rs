@@ -60,8 +60,18 @@ pub async fn run(args: &BenchArgs, global: &Global, output: Output) -> Result<()
             };
             append::run(&plan(load)?, load, &shape, output).await
         }
-        BenchCommand::Read { load, batch, records, stored_batch, consistency, node, keep } => {
+        BenchCommand::Read {
+            load,
+            mode,
+            batch,
+            records,
+            stored_batch,
+            consistency,
+            node,
+            keep,
+        } => {
             let shape = read::Shape {
+                mode: *mode,
                 batch: *batch,
                 records: *records,
                 stored_batch: *stored_batch,

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use quorate_client::Client;
+use quorate_client::{Client, ClientBuilder};
 
 use super::{
     load::{Extent, Run},
@@ -67,9 +67,20 @@ impl Plan {
     /// # Errors
     /// An address that is none.
     pub fn clients(&self) -> Result<Vec<Client>, Failure> {
+        self.clients_with(|client| client)
+    }
+
+    /// The same, with further settings.
+    ///
+    /// # Errors
+    /// An address that is none.
+    pub fn clients_with(
+        &self,
+        settings: impl Fn(ClientBuilder) -> ClientBuilder,
+    ) -> Result<Vec<Client>, Failure> {
         let client = |_| {
             let builder = Client::builder().endpoints(self.endpoints.iter().cloned());
-            Ok(builder.request_timeout(self.timeout).build()?)
+            Ok(settings(builder.request_timeout(self.timeout)).build()?)
         };
         (0..self.connections).map(client).collect()
     }

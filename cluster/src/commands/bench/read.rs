@@ -14,13 +14,15 @@ use super::{
     scratch::Scratch,
 };
 use crate::{
-    args::{Consistency as Level, Load},
+    args::{Consistency as Level, Load, ReadMode},
     exit::Failure,
     output::Output,
 };
 
 /// What is particular to reading.
 pub struct Shape {
+    /// How reads travel.
+    pub mode: ReadMode,
     /// Records per request.
     pub batch: u32,
     /// Records in the log.
@@ -46,11 +48,12 @@ pub async fn run(plan: &Plan, load: &Load, shape: &Shape, output: Output) -> Res
     if u64::from(shape.batch) > shape.records {
         return Err(Failure::usage("--batch is more than --records"));
     }
-    let clients = plan.clients()?;
+    let clients = plan.clients_with(|client| client.share_reads(shape.mode == ReadMode::Sdk))?;
     let scratch = Scratch::create(&clients[0], 1, shape.keep).await?;
     let measured = measure(plan, load, shape, &clients, &scratch.names[0], output).await;
     scratch.clean_up(output).await;
-    let mut settings = plan.settings(&format!("read ({})", shape.consistency), shape.batch, 1);
+    let mut settings =
+        plan.settings(&format!("read ({}, {})", shape.mode, shape.consistency), shape.batch, 1);
     settings.spread = shape.records;
     if let Some(node) = &shape.node {
         settings.endpoints = vec![node.as_str().to_owned()];

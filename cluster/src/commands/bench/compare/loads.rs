@@ -136,10 +136,11 @@ fn groups() -> Row {
 
 fn linearizable() -> Row {
     let load = format!("--clients {READERS} --size 128");
-    let quorate = format!("read {load} --records {STORED}");
+    let quorate = |mode: &str| format!("read --mode {mode} {load} --records {STORED}");
     let etcd = format!("etcd-range {load} --keys {STORED}");
     let benches = vec![
-        bench(Target::System(Id::Quorate), "", Ask::All, &quorate),
+        bench(Target::System(Id::Quorate), "SDK read", Ask::All, &quorate("sdk")),
+        bench(Target::System(Id::Quorate), "unary read", Ask::All, &quorate("unary")),
         bench(Target::System(Id::Etcd), "", Ask::All, &etcd),
     ];
     let title = format!("linearizable read of one record, {READERS} at a time, 128 B");
@@ -148,10 +149,15 @@ fn linearizable() -> Row {
 
 fn any_replica() -> Row {
     let load = format!("--clients {READERS} --size 128");
-    let quorate = |level: &str| format!("read {load} --records {STORED} --consistency {level}");
+    let quorate = |variant, mode: &str, level: &str| {
+        let args = format!("read --mode {mode} {load} --records {STORED} --consistency {level}");
+        bench(Target::System(Id::Quorate), variant, Ask::All, &args)
+    };
     let benches = vec![
-        bench(Target::System(Id::Quorate), "eventual", Ask::All, &quorate("eventual")),
-        bench(Target::System(Id::Quorate), "at most 1 s old", Ask::All, &quorate("bounded:1s")),
+        quorate("SDK, eventual", "sdk", "eventual"),
+        quorate("SDK, at most 1 s old", "sdk", "bounded:1s"),
+        quorate("unary, eventual", "unary", "eventual"),
+        quorate("unary, at most 1 s old", "unary", "bounded:1s"),
         bench(
             Target::System(Id::Etcd),
             "serializable",
