@@ -152,9 +152,11 @@ impl Client {
         Fut: Future<Output = Result<T>> + Send,
         T: Send,
     {
-        let first = self.attempt(call, attempt, endpoint.clone(), patience);
         let hedging = self.shared.hedging.as_ref().filter(|_| self.pinned().is_none());
-        let (Some(asked), Some(budget)) = (call.asked, hedging) else { return first.await };
+        let (Some(asked), Some(budget)) = (call.asked, hedging) else {
+            return self.attempt(call, attempt, endpoint.clone(), patience).await;
+        };
+        let first = self.attempt(call, attempt, endpoint.clone(), patience);
         let lock = || budget.lock().expect("nothing panics while holding it");
         let delay = lock().earn();
         let mut first = std::pin::pin!(first);

@@ -98,13 +98,13 @@ impl Lanes {
     pub(super) async fn read(
         &self,
         to: &Endpoint,
-        stub: LogServiceClient<Channel>,
-        read: wire::ReadRequest,
+        stub: impl FnOnce() -> Result<LogServiceClient<Channel>>,
+        read: &wire::ReadRequest,
         timeout: Duration,
     ) -> Result<Outcome> {
         let (reply, answer) = oneshot::channel();
-        let asked = Asked { read, until: runtime::now() + timeout, reply };
-        if !self.put(to, stub, asked) {
+        let asked = Asked { read: read.clone(), until: runtime::now() + timeout, reply };
+        if !self.put(to, stub, asked)? {
             return Ok(None);
         }
         match runtime::timeout(timeout, answer).await {
@@ -118,16 +118,24 @@ impl Lanes {
     }
 
     /// False: the node has no lane.
-    fn put(&self, to: &Endpoint, stub: LogServiceClient<Channel>, mut asked: Asked) -> bool {
+    fn put(
+        &self,
+        to: &Endpoint,
+        stub: impl FnOnce() -> Result<LogServiceClient<Channel>>,
+        mut asked: Asked,
+    ) -> Result<bool> {
         let mut lanes = self.by_node.lock().expect("nothing panics while holding it");
         match lanes.get(to) {
-            Some(Lane::Unsupported(since)) if since.elapsed() < UNSUPPORTED => return false,
+            Some(Lane::Unsupported(since)) if since.elapsed() < UNSUPPORTED => {
+                return Ok(false);
+            }
             Some(Lane::Open(queue)) => match queue.send(asked) {
-                Ok(()) => return true,
+                Ok(()) => return Ok(true),
                 Err(mpsc::error::SendError(back)) => asked = back,
             },
             _ => {}
         }
+        let stub = stub()?;
         let (queue, taken) = mpsc::unbounded_channel();
         let sent = queue.send(asked);
         debug_assert!(sent.is_ok(), "its other end is here");
@@ -142,7 +150,7 @@ impl Lanes {
                 lanes.insert(to, Lane::Unsupported(runtime::now()));
             }
         });
-        true
+        Ok(true)
     }
 }
 

@@ -140,16 +140,14 @@ macro_rules! transport {
                 request: wire::ReadRequest,
                 timeout: Duration,
             ) -> Result<Answers<wire::ReadResponse>> {
-                let mut stub = self.log_service(to)?;
                 if let Some(lanes) = self.lanes.as_ref().filter(|_| lane::is_small(&request)) {
-                    let asked = lanes.read(to, stub.clone(), request.clone(), timeout).await?;
-                    if let Some(answer) = asked {
+                    let stub = || self.log_service(to);
+                    if let Some(answer) = lanes.read(to, stub, &request, timeout).await? {
                         return Ok(Box::pin(futures::stream::iter([Ok(answer)])));
                     }
                 }
-                // Without a timeout in its header: that would end the whole stream in proxies.
-                let answers = within(to, timeout, false, stub.read(request)).await?;
-                Ok(named(to, false, answers))
+                // In a box, so that what travels on a lane does not carry its size around.
+                Box::pin(self.read_alone(to, request, timeout)).await
             }
 
             async fn append_stream(
@@ -238,6 +236,18 @@ impl GrpcTransport {
     fn log_service(&self, to: &Endpoint) -> Result<LogServiceClient<Channel>> {
         let stub = LogServiceClient::new(self.channel(to)?);
         Ok(stub.max_decoding_message_size(MAX_MESSAGE_BYTES))
+    }
+
+    async fn read_alone(
+        &self,
+        to: &Endpoint,
+        request: wire::ReadRequest,
+        timeout: Duration,
+    ) -> Result<Answers<wire::ReadResponse>> {
+        let mut stub = self.log_service(to)?;
+        // Without a timeout in its header: that would end the whole stream in proxies.
+        let answers = within(to, timeout, false, stub.read(request)).await?;
+        Ok(named(to, false, answers))
     }
 
     fn admin_service(&self, to: &Endpoint) -> Result<AdminServiceClient<Channel>> {
