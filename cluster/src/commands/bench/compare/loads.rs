@@ -69,7 +69,7 @@ pub fn rows() -> Vec<Row> {
     for callers in CALLERS {
         rows.extend(SIZES.map(|size| appends(callers, size)));
     }
-    rows.push(batches());
+    rows.extend(SIZES.map(batches));
     rows.push(groups());
     rows.push(linearizable());
     rows.push(any_replica());
@@ -118,11 +118,25 @@ fn bytes(size: u32) -> String {
     }
 }
 
-fn batches() -> Row {
-    let args = "append --mode stream --clients 4 --in-flight 8 --batch 64 --size 1024";
-    let benches = vec![bench(Target::System(Id::Quorate), "64 records a request", Ask::All, args)];
-    let title = "append, records put together by the client, 1 KiB".into();
-    Row { group: "batches", title, size: 1024, callers: 32, benches }
+/// As many records on their way for all; Quorate's client puts them together, the others have no
+/// such thing for records that are acknowledged one by one.
+fn batches(size: u32) -> Row {
+    use Target::System;
+    let (clients, in_flight, batch) = (4, 8, 64);
+    let args = format!(
+        "append --mode stream --clients {clients} --in-flight {in_flight} --batch {batch} --size {size}"
+    );
+    let callers = clients * in_flight * batch;
+    let nats = format!("nats-publish --clients {callers} --size {size}");
+    let benches = vec![
+        bench(System(Id::Quorate), "64 records a request", Ask::Writers, &args),
+        bench(System(Id::NatsAlways), "", Ask::Writers, &nats),
+        bench(System(Id::NatsDefault), "", Ask::Writers, &nats),
+    ];
+    let size_text = bytes(size);
+    let title =
+        format!("append, {callers} records at a time, put together by the client, {size_text}");
+    Row { group: "batches", title, size, callers, benches }
 }
 
 /// Whether several groups of one node get in each other's way: they share its log and its disk.
@@ -254,11 +268,12 @@ mod tests {
             let at = bench.args.iter().position(|a| a == option)?;
             bench.args[at + 1].parse::<u32>().ok()
         };
-        for row in rows().iter().filter(|row| row.group == "append") {
+        for row in rows().iter().filter(|row| ["append", "batches"].contains(&row.group)) {
             for bench in &row.benches {
                 let clients = value(bench, "--clients").unwrap_or(1);
                 let in_flight = value(bench, "--in-flight").unwrap_or(1);
-                assert_eq!(clients * in_flight, row.callers, "{}: {bench:?}", row.title);
+                let records = clients * in_flight * value(bench, "--batch").unwrap_or(1);
+                assert_eq!(records, row.callers, "{}: {bench:?}", row.title);
                 assert_eq!(value(bench, "--size"), Some(row.size), "{}: {bench:?}", row.title);
             }
         }
