@@ -67,8 +67,12 @@ pub use self::{
 pub struct Options {
     /// Size of a segment, bytes; whole blocks of 4 KiB, and more than the largest entry.
     pub segment_bytes: u64,
-    /// Segments kept ready.
+    /// Segments kept ready: so many are made ahead of need.
     pub spare_segments: usize,
+    /// Purged segments kept to be used again, beyond those; at least one. As many as one purge
+    /// gives back: what is removed then is made anew soon after, and that costs a write of zeros
+    /// for each byte of the log.
+    pub kept_segments: usize,
     /// Payload bytes of entries kept in memory, all groups together. What is not written yet is
     /// kept in any case; admission bounds it.
     pub cache_bytes: u64,
@@ -85,6 +89,7 @@ impl Default for Options {
         Self {
             segment_bytes: 64 * 1024 * 1024,
             spare_segments: 2,
+            kept_segments: 8,
             cache_bytes: 64 * 1024 * 1024,
             durability: Durability::Auto,
             store_id: [0; 16],
@@ -225,6 +230,7 @@ impl LogStore {
             dir.to_owned(),
             options.segment_bytes,
             options.spare_segments,
+            options.kept_segments,
             method,
             spares,
             shared.clone(),

@@ -29,7 +29,11 @@ enum Job {
 struct Pool {
     dir: PathBuf,
     bytes: u64,
+    /// Made ahead of need.
     wanted: usize,
+    /// Kept at most, of what is given back; more than `wanted`, so that in a steady state nothing is
+    /// made and nothing removed.
+    kept: usize,
     method: Method,
     ready: Mutex<VecDeque<PathBuf>>,
     next_number: AtomicU64,
@@ -49,6 +53,7 @@ impl Preparer {
         dir: PathBuf,
         bytes: u64,
         wanted: usize,
+        kept: usize,
         method: Method,
         spares: Vec<PathBuf>,
         shared: Arc<Shared>,
@@ -58,6 +63,7 @@ impl Preparer {
             dir,
             bytes,
             wanted,
+            kept: wanted.saturating_add(kept.max(1)),
             method,
             ready: Mutex::new(spares.into()),
             next_number: AtomicU64::new(next_number),
@@ -153,8 +159,7 @@ impl Pool {
 
     fn recycle(&self, segment: &Arc<Segment>) -> io::Result<()> {
         // A reader may hold it still: then the name goes, and the bytes stay until he is done.
-        // One more than is ever made: in a steady state nothing is made and nothing removed.
-        if self.ready().len() > self.wanted
+        if self.ready().len() >= self.kept
             || Arc::strong_count(segment) > 1
             || segment.file_bytes()? != self.bytes
         {
@@ -202,6 +207,7 @@ mod tests {
             // Not theirs: both are to be removed.
             bytes: 1,
             wanted: 0,
+            kept: 1,
             method: Method::Fdatasync,
             ready: Mutex::default(),
             next_number: AtomicU64::new(0),

@@ -6,6 +6,7 @@ mod in_flight;
 mod power_loss;
 mod reads;
 mod restarts;
+mod spares;
 
 use std::{
     fs::File,
@@ -29,7 +30,7 @@ fn scratch() -> TempDir {
 }
 
 fn options() -> Options {
-    Options { segment_bytes: SEGMENT, spare_segments: 1, ..Options::default() }
+    Options { segment_bytes: SEGMENT, spare_segments: 1, kept_segments: 1, ..Options::default() }
 }
 
 fn open(dir: &Path) -> LogStore {

@@ -209,9 +209,20 @@ fn read_round_timeout(config: &Config) -> Duration {
     Duration::from_millis(config.raft.election_max_ms)
 }
 
+/// Log that a node at its peak writes between two looks at what can be purged, bytes.
+const BETWEEN_LOOKS: u64 = 256 << 20;
+
+/// Segments that one purge frees: a snapshot comes after half of the retention, and what it covers
+/// goes at once, with what came in since the rule was looked at.
+fn given_back_at_once(log: crate::config::Log) -> usize {
+    let bytes = (log.retain_bytes() / 2).saturating_add(BETWEEN_LOOKS);
+    usize::try_from(bytes / log.segment_bytes()).unwrap_or(usize::MAX)
+}
+
 async fn open_log(config: &Config, identity: &NodeIdentity) -> Result<LogStore, Fatal> {
     let options = LogOptions {
         segment_bytes: config.log.segment_bytes(),
+        kept_segments: given_back_at_once(config.log),
         cache_bytes: config.log.cache_bytes(),
         durability: match config.log.durability {
             crate::config::Durability::Auto => Durability::Auto,
