@@ -8,10 +8,13 @@ use quorate_jepsen_core::{
     op::{Answer, Call, Op},
 };
 
-use super::plot::{Plot, Scale};
+use super::{
+    plot::{Plot, Scale},
+    rows,
+};
 use crate::suite::{
     results::line,
-    timeline::{FaultMark, Mark, NodeSample},
+    timeline::{self, FaultMark, Mark, NodeSample},
 };
 
 /// Dots of one outcome in one picture: more are not told apart and make the file large.
@@ -38,7 +41,7 @@ pub fn seconds(at: Moment) -> f64 {
 #[derive(Debug)]
 pub struct Charts<'a> {
     history: &'a History,
-    marks: &'a [Mark],
+    pub(super) marks: &'a [Mark],
     /// All faults, in order.
     pub faults: Vec<&'a FaultMark>,
     end_s: f64,
@@ -48,13 +51,7 @@ impl<'a> Charts<'a> {
     /// Of this run.
     #[must_use]
     pub fn new(history: &'a History, marks: &'a [Mark]) -> Self {
-        let faults = marks
-            .iter()
-            .filter_map(|mark| match mark {
-                Mark::Fault(fault) => Some(fault),
-                _ => None,
-            })
-            .collect();
+        let faults = timeline::faults(marks).collect();
         let last = history.ops.iter().filter_map(|op| op.returned).max().unwrap_or_default();
         Self { history, marks, faults, end_s: seconds(last).max(1.0) }
     }
@@ -149,43 +146,8 @@ impl<'a> Charts<'a> {
         let height = 42.0 + 26.0 * nodes.len() as f64;
         let mut plot = Plot::new(0.0, self.end_s, height, Scale::Rows(nodes.len()));
         plot.faults(&self.faults);
-        self.leader_rows(&mut plot, &nodes);
+        rows::draw(&mut plot, self.marks, &nodes);
         plot.finish()
-    }
-
-    /// The same as rows of a larger picture, from its first on.
-    pub fn leader_rows(&self, plot: &mut Plot, nodes: &[Node]) {
-        let samples: Vec<_> = self.samples().collect();
-        for (row, node) in nodes.iter().enumerate() {
-            plot.row_name(row, &format!("n{node}"));
-            // Runs of equal samples are one bar.
-            let mut open: Option<(f64, &NodeSample)> = None;
-            for (number, (at, seen)) in samples.iter().enumerate() {
-                let now = seen.iter().find(|sample| sample.node == *node);
-                let (same, before) = match (&open, now) {
-                    (Some((_, was)), Some(now)) => {
-                        ((was.leads, was.term) == (now.leads, now.term), open)
-                    }
-                    (None, None) => (true, None),
-                    _ => (false, open),
-                };
-                let last = number + 1 == samples.len();
-                if let Some((from, was)) = before
-                    && (!same || last)
-                {
-                    let class = if was.leads { "leads" } else { "follows" };
-                    let tip = format!("n{node} {class}, term {}", was.term);
-                    plot.bar(class, row, from, seconds(*at), &tip);
-                    if was.leads {
-                        let text = format!("leads, term {}", was.term);
-                        plot.bar_text(row, from, seconds(*at), &text);
-                    }
-                }
-                if !same {
-                    open = now.map(|now| (seconds(*at), now));
-                }
-            }
-        }
     }
 
     /// What age each follower could prove.
@@ -198,8 +160,20 @@ impl<'a> Charts<'a> {
                 let sample = seen.iter().find(|sample| sample.node == *node);
                 (seconds(at), sample.and_then(|sample| sample.age_ms).map(|ms| ms as f64))
             });
-            plot.line(&format!("node{}", number % 6), points.collect::<Vec<_>>());
+            plot.line(&node_class(number), points.collect::<Vec<_>>());
         }
         plot.finish()
     }
+    /// The lines of [`Charts::ages`]: class and name of each.
+    #[must_use]
+    pub fn age_lines(&self) -> Vec<(String, String)> {
+        let nodes = self.nodes();
+        nodes.iter().enumerate().map(|(at, node)| (node_class(at), format!("n{node}"))).collect()
+    }
+}
+
+/// The class of a node's line; more nodes than there are colours share them.
+fn node_class(number: usize) -> String {
+    const COLOURS: usize = 6;
+    format!("node{}", number % COLOURS)
 }

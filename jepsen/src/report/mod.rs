@@ -1,19 +1,22 @@
 //! A run as one page that needs nothing but itself: verdict, pictures, counterexamples.
 
 mod charts;
+mod counterexample;
+mod head;
 mod plot;
+mod rows;
 mod story;
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::fmt::Write as _;
 
-use quorate_jepsen_core::{check::Kind, history::History};
+use quorate_jepsen_core::history::History;
 
 use crate::suite::{
-    mutants,
     results::{self, Results},
     timeline::Mark,
 };
 use charts::Charts;
+pub use head::About;
 pub use plot::escape;
 
 /// How its pages look.
@@ -21,7 +24,7 @@ pub const STYLE: &str = include_str!("style.css");
 
 /// The page.
 #[must_use]
-pub fn page(history: &History, marks: &[Mark], results: &Results, planted: Option<&str>) -> String {
+pub fn page(history: &History, marks: &[Mark], results: &Results, about: &About) -> String {
     let charts = Charts::new(history, marks);
     let verdict = results::name(results.verdict());
     let title = format!("{} seed {}: {verdict}", history.name, history.seed);
@@ -34,55 +37,31 @@ pub fn page(history: &History, marks: &[Mark], results: &Results, planted: Optio
         escape(&history.name),
         history.seed
     );
+    out += &head::about(about);
+    out += &head::kinds(&head::ordered(&results.report.kinds()));
     let mut add = |text: std::fmt::Arguments<'_>| {
         out.write_fmt(text).expect("a String takes everything");
     };
-    if let Some(name) = planted {
-        let what = mutants::known(name)
-            .map(|mutant| format!("{}. It breaks {}", mutant.what, mutant.breaks));
-        add(format_args!(
-            "<p class=\"planted\">This is not the server as it is shipped: a fault was planted in it, \
-             to see it found. {}: {}.</p>\n",
-            escape(name),
-            escape(&what.unwrap_or_else(|_| "one that this suite does not know".to_owned()))
-        ));
-    }
-    let kinds = results.report.kinds();
-    if !kinds.is_empty() {
-        add(format_args!(
-            "<table class=\"kinds\"><tr><th>found</th><th>times</th><th>breaks</th><th>which means</th></tr>\n"
-        ));
-        for (kind, count) in ordered(&kinds) {
-            add(format_args!(
-                "<tr><td><a href=\"#{kind}\">{kind}</a></td><td>{count}</td><td>{}</td>\
-                 <td>{}</td></tr>\n",
-                kind.property(),
-                escape(kind.what())
-            ));
-        }
-        add(format_args!("</table>\n"));
-    }
     add(format_args!("<pre>{}</pre>\n", escape(&shortened(&results.to_string()))));
-    counterexamples(&mut out, history, marks, results, &charts);
+    counterexample::write(&mut out, history, marks, results, &charts);
     let mut add = |text: std::fmt::Arguments<'_>| {
         out.write_fmt(text).expect("a String takes everything");
     };
-    let legend = |names: &[&str]| {
-        let names = names.iter().map(|name| format!("<span class=\"key {name}\">{name}</span>"));
-        names.collect::<String>()
-    };
-    let outcomes = legend(&["ok", "read", "refused", "unknown"]);
+    let same = |names: &[&str]| legend(names.iter().map(|name| (*name, *name)));
+    let outcomes = same(&["ok", "read", "refused", "unknown"]);
+    let ages = charts.age_lines();
     add(format_args!(
         "<p>Shaded: faults, named above; rest the pointer on anything for more.</p>\n\
          <h2>Latency, ms {outcomes}</h2>\n{}<h2>Latency of appends, ms, by second {}</h2>\n{}\
          <h2>Operations a second {outcomes}</h2>\n{}<h2>Who led {}</h2>\n{}\
-         <h2>Age that each node could prove, ms</h2>\n{}",
+         <h2>Age that each node could prove, ms {}</h2>\n{}",
         charts.latency_raw(),
-        legend(&["p50", "p99", "max"]),
+        same(&["p50", "p99", "max"]),
         charts.latency_quantiles(),
         charts.rate(),
-        legend(&["leads", "follows"]),
+        legend(rows::LEGEND),
         charts.leaders(),
+        legend(ages.iter().map(|(class, name)| (&**class, &**name))),
         charts.ages(),
     ));
     if !results.failures.is_empty() {
@@ -97,6 +76,12 @@ pub fn page(history: &History, marks: &[Mark], results: &Results, planted: Optio
     }
     add(format_args!("</table></body></html>\n"));
     out
+}
+
+/// What the colours of a picture mean: classes and their names.
+fn legend<'a>(names: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let key = |(class, name)| format!("<span class=\"key {class}\">{}</span>", escape(name));
+    names.into_iter().map(key).collect()
 }
 
 /// Failures that are told above the pictures; all of them stand below.
@@ -126,69 +111,44 @@ fn is_failure(line: &str) -> bool {
     line.starts_with("  failed: ")
 }
 
-/// What clients can see first; then what follows from the answers' stamps, which says the same in
-/// other words.
-fn ordered(kinds: &BTreeMap<Kind, usize>) -> Vec<(Kind, usize)> {
-    let mut kinds: Vec<_> = kinds.iter().map(|(kind, count)| (*kind, *count)).collect();
-    let of_stamps = |kind: Kind| matches!(kind, Kind::PositionBackwards | Kind::TermRewritten);
-    kinds.sort_by_key(|(kind, _)| of_stamps(*kind));
-    kinds
-}
-
-/// The first of each anomaly: what it means, what was found, a picture, and the steps.
-fn counterexamples(
-    out: &mut String,
-    history: &History,
-    marks: &[Mark],
-    results: &Results,
-    charts: &Charts<'_>,
-) {
-    let mut add = |text: std::fmt::Arguments<'_>| {
-        out.write_fmt(text).expect("a String takes everything");
-    };
-    for (kind, count) in ordered(&results.report.kinds()) {
-        let Some(first) = results.report.anomalies.iter().find(|found| found.kind == kind) else {
-            continue;
-        };
-        add(format_args!(
-            "<h2 id=\"{kind}\">{kind} <small>{} · {count} found; the first:</small></h2>\n<p>{}</p>\n\
-             <p class=\"found\">{}{}.</p>\n",
-            kind.property(),
-            escape(kind.what()),
-            // Digests are of a whole group.
-            match first.log.as_str() {
-                "" => "In ".to_owned(),
-                log => escape(&format!("In log {log:?}: ")),
-            },
-            escape(&first.what)
-        ));
-        let ops = story::involved(history, first);
-        if let Some(svg) = charts.story(history, &ops) {
-            add(format_args!("{svg}"));
-        }
-        if !ops.is_empty() {
-            add(format_args!("<ol class=\"steps\">{}</ol>\n", story::sentences(history, &ops)));
-        }
-        for told in story::in_the_end(history, &ops) {
-            add(format_args!("<p class=\"end\">{}.</p>\n", escape(&told)));
-        }
-        for fault in story::meanwhile(marks, &ops) {
-            add(format_args!("<p>{}</p>\n", escape(&fault)));
-        }
-        let lines = results::around(history, &first.log, &first.ops).join("\n");
-        if !lines.is_empty() {
-            add(format_args!(
-                "<details><summary>Operations before and after</summary><pre class=\"ops\">{}</pre>\
-                 </details>\n",
-                escape(&lines)
-            ));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use quorate_jepsen_core::ids::{Moment, Node};
+
     use super::*;
+    use crate::suite::timeline::NodeSample;
+
+    #[test]
+    fn a_page_explains_what_it_shows() {
+        let history = story::tests::stale();
+        let sample = |at, leader| {
+            let node = |node| NodeSample {
+                node: Node(node),
+                leads: node == leader,
+                term: leader,
+                committed: 0,
+                applied: 0,
+                age_ms: Some(node),
+            };
+            Mark::Sample { at: Moment(at), nodes: [1, 2].map(node).to_vec() }
+        };
+        let marks = [sample(500_000, 1), sample(2_500_000, 2), sample(5_000_000, 2)];
+        let results = Results::of(&history, &marks, 30_000);
+        let page = page(&history, &marks, &results, &About::default());
+        for part in [
+            // Whose line is whose.
+            "prove, ms <span class=\"key node0\">n1</span><span class=\"key node1\">n2</span>",
+            "<path class=\"node1\"",
+            // In words: who led, which property, which offsets.
+            "Who led: n1 at step 1, in term 1; n2 from 0.0 s on, in term 2",
+            "It breaks P6: Appends and linearizable reads respect real time",
+            "<i>At offsets 3 to 5</i> is 3, 4 and 5",
+            "<span class=\"key cut\">cut off</span>",
+            "shows the offsets before 0; all before 1 had been acknowledged",
+        ] {
+            assert!(page.contains(part), "{part:?} is not in {page}");
+        }
+    }
 
     #[test]
     fn a_long_list_of_failures_leaves_the_pictures_in_sight() {

@@ -73,7 +73,7 @@ impl Plot {
     pub fn faults(&mut self, faults: &[&FaultMark]) {
         for fault in faults {
             let (from, to) = (fault.from.0 as f64 / 1e9, fault.to.0 as f64 / 1e9);
-            if to < self.from_s || from > self.to_s {
+            if !self.shows(from, to) {
                 continue;
             }
             let (x, width) = (self.x(from), (self.x(to) - self.x(from)).max(1.0));
@@ -129,14 +129,22 @@ impl Plot {
         ));
     }
 
-    /// Words inside a bar, if it is wide enough for them.
-    pub fn bar_text(&mut self, row: usize, from_s: f64, to_s: f64, text: &str) {
+    /// Whether anything of this time is in the picture.
+    #[must_use]
+    pub fn shows(&self, from_s: f64, to_s: f64) -> bool {
+        to_s >= self.from_s && from_s <= self.to_s
+    }
+
+    /// Words inside a bar of this class, if it is wide enough for them.
+    pub fn bar_text(&mut self, class: &str, row: usize, from_s: f64, to_s: f64, text: &str) {
         // About the width of a letter of this size.
         const LETTER: f64 = 6.5;
         let (x, y) = (self.x(from_s), self.y(row as f64 + 0.5) + 4.0);
         if self.x(to_s) - x > LETTER * (text.len() + 2) as f64 {
             let (x, text) = (x + LETTER, escape(text));
-            self.add(format_args!(r#"<text class="inside" x="{x:.1}" y="{y:.1}">{text}</text>"#));
+            self.add(format_args!(
+                r#"<text class="inside {class}" x="{x:.1}" y="{y:.1}">{text}</text>"#
+            ));
         }
     }
 

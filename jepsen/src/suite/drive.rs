@@ -16,6 +16,8 @@ use quorate_jepsen_core::{
 use tokio::sync::watch;
 
 use super::{
+    again,
+    counterpart::Counterpart,
     mutants,
     options::Options,
     results::{self, Results},
@@ -35,7 +37,7 @@ use crate::{
     node_api::NodeApi,
     readback,
     record::Recorder,
-    report,
+    report::{self, About},
     run::progress,
     workload,
 };
@@ -147,7 +149,12 @@ fn judge(dir: &Path, history: &History, options: &Options) -> Result<Results> {
     edn("history.edn", |history, to| edn::plain::write(history, to))?;
     edn("elle.edn", |history, to| edn::elle::write(history, to))?;
     std::fs::write(dir.join("results.txt"), results.to_string())?;
-    let page = report::page(history, &marks, &results, options.mutant.as_deref());
+    let about = About {
+        planted: options.mutant.clone(),
+        counterpart: Counterpart::read(dir)?,
+        again: again::command(options, history.seed)?,
+    };
+    let page = report::page(history, &marks, &results, &about);
     std::fs::write(dir.join("index.html"), page)?;
     Ok(results)
 }

@@ -13,7 +13,7 @@ use quorate_jepsen_core::check::{Kind as Anomaly, Verdict};
 use serde::Serialize;
 
 use super::{
-    doctor, drive,
+    counterpart, doctor, drive,
     exit::BAD_ARGUMENTS,
     mutant_table as table,
     options::{Backend, Options, Workload},
@@ -200,6 +200,22 @@ pub fn program() -> Result<PathBuf> {
     )
 }
 
+/// The mutant that is hunted by a run with these options, with the fault or without.
+///
+/// # Errors
+/// The options are none that can be written down.
+pub fn hunted(options: &Options) -> Result<Option<&'static Mutant>> {
+    let these = serde_json::to_value(options)?;
+    for mutant in table::ALL {
+        for planted in [true, false] {
+            if serde_json::to_value(mutant.options(options, planted))? == these {
+                return Ok(Some(mutant));
+            }
+        }
+    }
+    Ok(None)
+}
+
 impl Mutant {
     fn describe(&self) {
         println!("{:<27} {}", self.name, self.what);
@@ -255,6 +271,7 @@ impl Mutant {
         for seed in seed..seed + TRIES {
             (hunted.runs, hunted.seed) = (hunted.runs + 1, seed);
             eprintln!("\n{}: {} (breaks {})", self.name, self.what, self.breaks);
+            let mut planted = None;
             match drive::run_as(&self.options(common, true), &self.schedule(), seed).await {
                 Ok(run) => {
                     eprint!("\n{}", run.results);
@@ -265,6 +282,7 @@ impl Mutant {
                     hunted.caught = hunted.found.iter().any(|found| {
                         found.split(' ').next().is_some_and(|name| hunted.expected.contains(&name))
                     });
+                    planted = Some(run);
                 }
                 Err(why) => {
                     eprintln!("the run broke: {why:#}");
@@ -272,11 +290,12 @@ impl Mutant {
                 }
             }
             hunted.seconds = start.elapsed().as_secs();
-            if hunted.caught {
+            if let Some(planted) = planted.filter(|_| hunted.caught) {
                 eprintln!("\n{}: the same without the fault", self.name);
                 let without = self.options(common, false);
                 let clean = drive::run_as(&without, &self.schedule(), seed).await?;
                 eprint!("\n{}", clean.results);
+                counterpart::join(&planted, &clean)?;
                 hunted.clean = Some(results::name(clean.results.verdict()));
                 break;
             }

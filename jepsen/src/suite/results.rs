@@ -4,67 +4,23 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
-    fmt::Write as _,
 };
 
+use super::{
+    coverage,
+    sides::{self, Sides},
+    timeline::Mark,
+};
+pub use super::{
+    coverage::{Coverage, Done},
+    lines::{around, line},
+};
+use crate::nemesis::fault::Kind;
 use quorate_jepsen_core::{
     check::{Report, Verdict, check},
     history::History,
     ids::{Moment, Node, OpId},
-    op::{Answer, Call, Op},
 };
-use serde::Serialize;
-
-use super::{
-    sides::{self, Sides},
-    timeline::{FaultMark, Mark},
-};
-use crate::nemesis::fault::Kind;
-
-/// Operations shown on either side of a counterexample.
-const AROUND: usize = 20;
-
-/// Acknowledged appends without which a run shows nothing.
-const ENOUGH: usize = 50;
-
-/// A leader out of reach for longer is replaced, whatever the machine.
-const LONG_ENOUGH_NS: u64 = 4_000_000_000;
-
-/// What one kind of faults came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Done {
-    /// How often it was installed.
-    pub times: usize,
-    /// How often it was seen to do something.
-    pub effective: usize,
-    /// How often the leader was among those hit.
-    pub leaders: usize,
-    /// How often only followers were hit.
-    pub followers: usize,
-}
-
-/// What was covered.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Coverage {
-    /// By kind of fault.
-    pub faults: BTreeMap<Kind, Done>,
-    /// Times at which another node, or the same in another term, was first seen to lead.
-    pub leader_changes: usize,
-    /// Appends acknowledged.
-    pub ok: usize,
-    /// Operations whose fate the client never learned.
-    pub open: usize,
-    /// Appends refused for a lower epoch.
-    pub fenced: usize,
-    /// Reads refused because what they demanded could not be had.
-    pub too_stale: usize,
-    /// From the end of each fault to the next acknowledged append, milliseconds; absent: none came.
-    pub resumed_ms: Vec<Option<u64>>,
-    /// The longest time without an acknowledged append, milliseconds.
-    pub longest_gap_ms: u64,
-    /// What nodes said that were cut off from the majority.
-    pub sides: Sides,
-}
 
 /// All of it.
 #[derive(Debug)]
@@ -86,7 +42,7 @@ impl Results {
         let mut report = check(history);
         earliest_first(&mut report, history);
         let (sides, wrong) = sides::look(history, marks);
-        let coverage = Coverage { sides, ..coverage(history, marks) };
+        let coverage = Coverage { sides, ..coverage::of(history, marks) };
         let mut failures: Vec<String> = marks
             .iter()
             .filter_map(|mark| match mark {
@@ -107,7 +63,7 @@ impl Results {
         }
         failures.extend(wrong);
         failures.extend(two_leaders(marks));
-        let mut gaps = gaps(&coverage, marks);
+        let mut gaps = coverage::gaps(&coverage, marks);
         if coverage.faults.contains_key(&Kind::Aside) && !sides::seen(&history.asked, &sides) {
             gaps.push("too few reads were sent to nodes that were cut off".to_owned());
         }
@@ -174,141 +130,12 @@ pub fn name(verdict: Verdict) -> &'static str {
     }
 }
 
-/// The operations on the log before and after each of `ops`, as lines, theirs marked.
-#[must_use]
-pub fn around(history: &History, log: &str, ops: &[OpId]) -> Vec<String> {
-    let on_log: Vec<&Op> = history.ops.iter().filter(|op| op.call.log() == log).collect();
-    let mut lines: Vec<String> = Vec::new();
-    let mut shown = 0;
-    // Those involved may be far from each other: what is between them is left out.
-    for (at, _) in on_log.iter().enumerate().filter(|(_, op)| ops.contains(&op.id)) {
-        let (from, to) =
-            (at.saturating_sub(AROUND).max(shown), (at + AROUND + 1).min(on_log.len()));
-        if from > shown && shown > 0 {
-            lines.push(format!("   ... {} operations", from - shown));
-        }
-        lines.extend(
-            on_log[from.min(to)..to].iter().map(|op| {
-                format!("{} {}", if ops.contains(&op.id) { "->" } else { "  " }, line(op))
-            }),
-        );
-        shown = shown.max(to);
-    }
-    lines
-}
-
-/// One operation as a line for people.
-#[must_use]
-pub fn line(op: &Op) -> String {
-    let seconds = |at: Moment| at.0 as f64 / 1e9;
-    let returned = op.returned.map_or("      ...".to_owned(), |at| format!("{:9.4}", seconds(at)));
-    let mut text =
-        format!("{:9.4} {returned} s  op {:<6} p{:<3} ", seconds(op.invoked), op.id.0, op.process);
-    let done = match &op.call {
-        Call::Append(append) => {
-            let ids: Vec<_> = append.records.iter().map(|id| id.0.to_string()).collect();
-            let mut call = format!("append {} [{}]", append.log, ids.join(" "));
-            if let Some(offset) = append.expected_offset {
-                write!(call, " expecting {offset}").expect("a String takes everything");
-            }
-            if let Some(epoch) = append.writer_epoch {
-                write!(call, " epoch {epoch}").expect("a String takes everything");
-            }
-            if let Some(producer) = &append.producer {
-                write!(call, " by {producer}").expect("a String takes everything");
-            }
-            call
-        }
-        Call::Create { log } => format!("create {log}"),
-        Call::Delete { log } => format!("delete {log}"),
-        Call::Fence { log } => format!("fence {log}"),
-        Call::Trim { log, before } => format!("trim {log} up to {before}"),
-        Call::Read { log, from, .. } => format!("read {log} from {from}"),
-    };
-    let came = match &op.answer {
-        Answer::Appended { first_offset, next_offset, deduplicated, .. } => {
-            let again = if *deduplicated { ", seen before" } else { "" };
-            format!("ok {first_offset}..{next_offset}{again}")
-        }
-        Answer::Created { created, next_offset, .. } => {
-            format!("ok {} end {next_offset}", if *created { "created" } else { "was there" })
-        }
-        Answer::Deleted { .. } => "ok deleted".to_owned(),
-        Answer::Fenced { epoch, next_offset, .. } => format!("ok epoch {epoch} at {next_offset}"),
-        Answer::Trimmed { start, .. } => format!("ok begins at {start}"),
-        Answer::Read { batches, next_offset, .. } => {
-            format!("ok {} batches, end {next_offset}", batches.len())
-        }
-        Answer::Refused { kind, .. } => format!("refused {kind}"),
-        Answer::AppliedUnplaced { kind } => format!("applied {kind}"),
-        Answer::Unknown { kind } => format!("unknown {kind}"),
-    };
-    text += &format!("{done}  =>  {came}");
-    text
-}
-
 /// The first that is shown is the first that happened: the rest often follows from it.
 fn earliest_first(report: &mut Report, history: &History) {
     let called: HashMap<OpId, Moment> = history.ops.iter().map(|op| (op.id, op.invoked)).collect();
     report.anomalies.sort_by_cached_key(|anomaly| {
         anomaly.ops.iter().filter_map(|id| called.get(id).copied()).max()
     });
-}
-
-fn faults(marks: &[Mark]) -> impl Iterator<Item = &FaultMark> {
-    marks.iter().filter_map(|mark| match mark {
-        Mark::Fault(fault) => Some(fault),
-        _ => None,
-    })
-}
-
-fn coverage(history: &History, marks: &[Mark]) -> Coverage {
-    let mut coverage = Coverage::default();
-    for fault in faults(marks) {
-        let done = coverage.faults.entry(fault.kind).or_default();
-        done.times += 1;
-        done.effective += usize::from(fault.count > 0);
-        if fault.hit_leader {
-            done.leaders += 1;
-        } else {
-            done.followers += 1;
-        }
-    }
-    let mut leader = None;
-    for mark in marks {
-        let Mark::Sample { nodes, .. } = mark else { continue };
-        // Of several that say so, the one of the highest term is right.
-        let now = nodes.iter().filter(|node| node.leads).max_by_key(|node| node.term);
-        let now = now.map(|node| (node.node, node.term));
-        if now.is_some() && now != leader {
-            coverage.leader_changes += usize::from(leader.is_some());
-            leader = now;
-        }
-    }
-    let mut acknowledged = Vec::new();
-    for op in &history.ops {
-        match (&op.call, &op.answer) {
-            (Call::Append(_), Answer::Appended { .. }) => {
-                coverage.ok += 1;
-                acknowledged.extend(op.returned);
-            }
-            (Call::Read { .. }, Answer::Unknown { .. }) => {}
-            (_, Answer::Unknown { .. }) => coverage.open += 1,
-            (_, Answer::Refused { kind, .. }) if kind == "FENCED" => coverage.fenced += 1,
-            (_, Answer::Refused { kind, .. }) if kind == "TOO_STALE" => coverage.too_stale += 1,
-            _ => {}
-        }
-    }
-    acknowledged.sort_unstable();
-    let gaps = acknowledged.windows(2).map(|pair| pair[1].0 - pair[0].0);
-    coverage.longest_gap_ms = gaps.max().unwrap_or_default() / 1_000_000;
-    coverage.resumed_ms = faults(marks)
-        .map(|fault| {
-            let next = acknowledged.partition_point(|at| *at < fault.to);
-            acknowledged.get(next).map(|at| (at.0 - fault.to.0) / 1_000_000)
-        })
-        .collect();
-    coverage
 }
 
 /// The name of a failure: more than one node said that it led a term (P12).
@@ -329,31 +156,6 @@ fn two_leaders(marks: &[Mark]) -> Vec<String> {
         format!("{TWO_LEADERS} of term {term}: {} led it, and a term has one", names.join(", "))
     });
     told.collect()
-}
-
-/// Property 16: what a run must have seen to mean anything.
-fn gaps(coverage: &Coverage, marks: &[Mark]) -> Vec<String> {
-    let mut gaps = Vec::new();
-    if coverage.ok < ENOUGH {
-        gaps.push(format!("only {} appends were acknowledged", coverage.ok));
-    }
-    for (kind, done) in &coverage.faults {
-        if done.effective == 0 {
-            gaps.push(format!("{kind} was installed {} times and never did anything", done.times));
-        }
-    }
-    let took_leader = faults(marks).any(|fault| {
-        fault.hit_leader
-            && matches!(fault.kind, Kind::Kill | Kind::Pause | Kind::KillAll | Kind::PowerAll)
-            && fault.to.0 - fault.from.0 > LONG_ENOUGH_NS
-    });
-    if took_leader && coverage.leader_changes == 0 {
-        gaps.push("the leader was taken away and no other was seen".to_owned());
-    }
-    if took_leader && coverage.open == 0 {
-        gaps.push("no answer was ever lost, though the leader was taken away".to_owned());
-    }
-    gaps
 }
 
 impl fmt::Display for Results {

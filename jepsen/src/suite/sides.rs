@@ -99,7 +99,8 @@ fn is_silent(op: &Op) -> bool {
 }
 
 /// Those of them that came to lead a later term meanwhile: such a one was not cut off from all.
-fn leading(marks: &[Mark], fault: &FaultMark, healing: Moment) -> BTreeSet<Node> {
+#[must_use]
+pub fn leading(marks: &[Mark], fault: &FaultMark, healing: Moment) -> BTreeSet<Node> {
     let samples = marks.iter().filter_map(|mark| match mark {
         Mark::Sample { at, nodes } if *at <= healing => Some((*at, nodes)),
         _ => None,

@@ -133,3 +133,75 @@ pub fn read(dir: &Path) -> Result<Vec<Mark>> {
         })
         .collect()
 }
+
+/// The faults, in order.
+pub fn faults(marks: &[Mark]) -> impl DoubleEndedIterator<Item = &FaultMark> + Clone {
+    marks.iter().filter_map(|mark| match mark {
+        Mark::Fault(fault) => Some(fault),
+        _ => None,
+    })
+}
+
+/// That a node was first seen to lead a term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lead {
+    /// When it was seen.
+    pub since: Moment,
+    /// Who.
+    pub node: Node,
+    /// Which.
+    pub term: u64,
+}
+
+/// Who led, one after the other, as the nodes themselves said.
+#[must_use]
+pub fn leaders(marks: &[Mark]) -> Vec<Lead> {
+    let mut leaders: Vec<Lead> = Vec::new();
+    for mark in marks {
+        let Mark::Sample { at, nodes } = mark else { continue };
+        // Of several that say so, the one of the highest term is right. One of a lower term than was
+        // seen before is an old leader that does not know yet.
+        let now = nodes.iter().filter(|node| node.leads).max_by_key(|node| node.term);
+        let Some(now) = now else { continue };
+        let is_new = leaders.last().is_none_or(|last| {
+            now.term > last.term || (now.term == last.term && now.node != last.node)
+        });
+        if is_new {
+            leaders.push(Lead { since: *at, node: now.node, term: now.term });
+        }
+    }
+    leaders
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_leader_that_speaks_alone_does_not_lead_again() {
+        let sample = |at, leaders: &[(u64, u64)]| Mark::Sample {
+            at: Moment(at),
+            nodes: leaders
+                .iter()
+                .map(|(node, term)| NodeSample {
+                    node: Node(*node),
+                    leads: true,
+                    term: *term,
+                    committed: 0,
+                    applied: 0,
+                    age_ms: None,
+                })
+                .collect(),
+        };
+        let marks = [
+            sample(1, &[(1, 1)]),
+            sample(2, &[]),
+            sample(3, &[(1, 1), (2, 2)]),
+            sample(4, &[(1, 1)]),
+            sample(5, &[(2, 2)]),
+            sample(6, &[(2, 3)]),
+        ];
+        let lead = |since, node, term| Lead { since: Moment(since), node: Node(node), term };
+        assert_eq!(leaders(&marks), [lead(1, 1, 1), lead(3, 2, 2), lead(6, 2, 3)]);
+    }
+}

@@ -38,7 +38,7 @@ pub(super) fn check(history: &History, lives: &Lives, found: &mut Findings) {
             && *next_offset < position
         {
             let what = format!(
-                "n{} showed the log up to offset {next_offset} to a client that had seen it up to \
+                "n{} showed the offsets before {next_offset} to a client that had seen all before \
                  {position} and demanded that",
                 claim.node
             );
@@ -70,8 +70,8 @@ pub(super) fn check(history: &History, lives: &Lives, found: &mut Findings) {
             && end > *next_offset
         {
             let what = format!(
-                "n{} showed the log up to offset {next_offset}, which must lack nothing older than \
-                 {ms} ms; up to {end} had been acknowledged {} ms before the read was sent",
+                "n{} showed the offsets before {next_offset}, and must lack nothing older than \
+                 {ms} ms; all before {end} had been acknowledged {} ms before the read was sent",
                 claim.node,
                 (from.0 - at.0) / 1_000_000
             );

@@ -41,8 +41,8 @@ pub(super) fn linearizable(log: &str, ops: &[&Op], found: &mut Findings) {
             && end > *next_offset
         {
             let what = format!(
-                "shows the log up to offset {next_offset}; up to offset {end} had been \
-                 acknowledged before it was sent"
+                "shows the offsets before {next_offset}; all before {end} had been acknowledged \
+                 before it was sent"
             );
             found.add(Kind::StaleRead, log, &[op.id, ack], what);
         }
