@@ -5,16 +5,15 @@
 //! connection, a proxy. It is [`ErrorKind::Unavailable`], and its effect depends on whether the
 //! request was a write that may have reached a node.
 
+mod from_wire;
+mod kind;
+
 use std::{error::Error as StdError, fmt, time::Duration};
 
-use prost::Message;
 use quorate_proto::v1 as wire;
-use tonic::{Code, Status};
 
+pub use kind::ErrorKind;
 pub use quorate_proto::v1::Stamp;
-
-/// Type URL of the detail inside `google.rpc.Status`.
-const DETAIL_TYPE: &str = "type.googleapis.com/quorate.v1.ErrorDetail";
 
 /// Short for a result with an [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -28,88 +27,6 @@ pub enum Effect {
     Applied,
     /// It may have taken effect, or may still.
     Unknown,
-}
-
-macro_rules! kinds {
-    ($($(#[$doc:meta])+ $name:ident = $text:literal,)+) => {
-        /// What was wrong.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[non_exhaustive]
-        pub enum ErrorKind {
-            $($(#[$doc])+ $name,)+
-        }
-
-        impl ErrorKind {
-            /// The kind's name on the wire, without its prefix, e.g. `NOT_LEADER`.
-            #[must_use]
-            pub fn name(self) -> &'static str {
-                match self {
-                    $(Self::$name => $text,)+
-                }
-            }
-
-            fn from_wire(kind: wire::ErrorKind) -> Option<Self> {
-                match kind {
-                    wire::ErrorKind::Unspecified => None,
-                    $(wire::ErrorKind::$name => Some(Self::$name),)+
-                }
-            }
-        }
-    };
-}
-
-kinds! {
-    /// The request is malformed or over a limit; [`Error::limit`] names it.
-    Invalid = "INVALID",
-    /// No log has this name.
-    LogNotFound = "LOG_NOT_FOUND",
-    /// The name is taken.
-    LogExists = "LOG_EXISTS",
-    /// The name now belongs to another log: it was deleted and created again.
-    LogRecreated = "LOG_RECREATED",
-    /// The expected offset is not the log's next one; [`Error::next_offset`] says what is.
-    OffsetMismatch = "OFFSET_MISMATCH",
-    /// A lower writer epoch than the log's, or none on a fenced log.
-    Fenced = "FENCED",
-    /// A higher writer epoch than was ever granted, or an epoch on a log that was never fenced.
-    EpochNotGranted = "EPOCH_NOT_GRANTED",
-    /// The sequence is ahead of the next one expected ([`Error::next_sequence`]).
-    SequenceGap = "SEQUENCE_GAP",
-    /// Was appended, but so long ago that the offsets are forgotten. [`Error::next_sequence`] is
-    /// the first sequence that was not appended yet.
-    SequenceStale = "SEQUENCE_STALE",
-    /// The same sequence was appended with other bytes.
-    SequenceReused = "SEQUENCE_REUSED",
-    /// A sequence above 0 of a producer that the log does not know (never seen, or expired).
-    ProducerUnknown = "PRODUCER_UNKNOWN",
-    /// The log remembers as many producers as it can.
-    TooManyProducers = "TOO_MANY_PRODUCERS",
-    /// Below the trim point ([`Error::start_offset`]).
-    Trimmed = "TRIMMED",
-    /// Beyond the end ([`Error::next_offset`]).
-    OutOfRange = "OUT_OF_RANGE",
-    /// The parts of an atomic append live in different groups.
-    CrossGroup = "CROSS_GROUP",
-    /// The node is not the leader; [`Error::leader`] says who is, if known.
-    NotLeader = "NOT_LEADER",
-    /// No quorum or no node could be reached, or the answer was lost.
-    Unavailable = "UNAVAILABLE",
-    /// Over a bound on memory or on requests in flight.
-    ResourceExhausted = "RESOURCE_EXHAUSTED",
-    /// The asked staleness bound can't be met; [`Error::age`] is what could be offered.
-    TooStale = "TOO_STALE",
-    /// A position token of another cluster, log incarnation or lost history, or a malformed one.
-    BadPosition = "BAD_POSITION",
-    /// The deadline came first.
-    Deadline = "DEADLINE",
-    /// The node is stopping or has taken itself out of service.
-    ShuttingDown = "SHUTTING_DOWN",
-    /// Damaged data was found, by a node or by this client, and is not handed out.
-    Corrupt = "CORRUPT",
-    /// The node, or this version of it, does not offer what was asked.
-    Unsupported = "UNSUPPORTED",
-    /// A fault inside a node or this client.
-    Internal = "INTERNAL",
 }
 
 /// Who leads, according to a node.
@@ -206,63 +123,6 @@ impl Error {
     /// The connection was lost. `effect` is unknown when a write may have been on it.
     pub(crate) fn broken(effect: Effect, message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Unavailable, true, effect, message)
-    }
-
-    /// From the detail that a node sent.
-    #[must_use]
-    pub fn from_detail(detail: wire::ErrorDetail) -> Self {
-        let effect = match detail.effect() {
-            wire::Effect::None => Effect::None,
-            wire::Effect::Applied => Effect::Applied,
-            // A node that does not say can't be trusted to have done nothing.
-            wire::Effect::Unknown | wire::Effect::Unspecified => Effect::Unknown,
-        };
-        // A kind of a newer version: its flags still say what to do.
-        let kind = wire::ErrorKind::try_from(detail.kind)
-            .ok()
-            .and_then(ErrorKind::from_wire)
-            .unwrap_or(ErrorKind::Internal);
-        Self(Box::new(Inner {
-            kind,
-            retryable: detail.retryable,
-            effect,
-            message: detail.message,
-            leader: detail.leader.and_then(Leader::from_wire),
-            retry_after: Duration::from_millis(detail.retry_after_ms),
-            limit: (!detail.limit.is_empty()).then_some((detail.limit, detail.limit_value)),
-            start_offset: detail.start_offset,
-            next_offset: detail.next_offset,
-            writer_epoch: detail.writer_epoch,
-            next_sequence: detail.next_sequence,
-            age: detail.age_ms.map(Duration::from_millis),
-            stamp: detail.stamp,
-            header: detail.header,
-            endpoint: None,
-            secondary: false,
-            from_node: true,
-        }))
-    }
-
-    /// From a failed call. `write` says whether the call would have changed something.
-    #[must_use]
-    pub fn from_status(status: &Status, write: bool) -> Self {
-        if let Some(detail) = detail_of(status) {
-            return Self::from_detail(detail);
-        }
-        let effect = match write && !never_sent(status) {
-            true => Effect::Unknown,
-            false => Effect::None,
-        };
-        let message = describe(status);
-        match status.code() {
-            Code::Unimplemented => Self::new(ErrorKind::Unsupported, false, Effect::None, message),
-            Code::Unauthenticated | Code::PermissionDenied => {
-                Self::new(ErrorKind::Invalid, false, Effect::None, message)
-            }
-            // Our own timer, or one in between; tonic calls its own CANCELLED.
-            Code::DeadlineExceeded | Code::Cancelled => Self::deadline(effect, message),
-            _ => Self::broken(effect, message),
-        }
     }
 
     /// What was wrong.
@@ -399,39 +259,6 @@ impl Error {
             Effect::None if earlier_unknown && !cleared => self.with_effect(Effect::Unknown),
             _ => self,
         }
-    }
-}
-
-fn detail_of(status: &Status) -> Option<wire::ErrorDetail> {
-    let packed = tonic_types::pb::Status::decode(status.details()).ok()?;
-    let any = packed.details.iter().find(|any| any.type_url == DETAIL_TYPE)?;
-    wire::ErrorDetail::decode(any.value.as_slice()).ok()
-}
-
-/// Whether the connection was never made, so that nothing can have arrived.
-fn never_sent(status: &Status) -> bool {
-    let mut cause: Option<&(dyn StdError + 'static)> = status.source();
-    while let Some(error) = cause {
-        if error.is::<tonic::ConnectError>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
-}
-
-/// The status and its innermost cause, which is the part that tells something.
-fn describe(status: &Status) -> String {
-    let mut innermost = None;
-    let mut cause = status.source();
-    while let Some(error) = cause {
-        innermost = Some(error.to_string());
-        cause = error.source();
-    }
-    match innermost {
-        Some(cause) if cause != status.message() => format!("{}: {cause}", status.message()),
-        _ if status.message().is_empty() => status.code().description().to_owned(),
-        _ => status.message().to_owned(),
     }
 }
 

@@ -1,4 +1,7 @@
-use super::*;
+use prost::Message;
+use tonic::{Code, Status};
+
+use super::{from_wire::DETAIL_TYPE, *};
 
 fn packed(detail: &wire::ErrorDetail, type_url: &str) -> Status {
     let status = tonic_types::pb::Status {

@@ -3,158 +3,30 @@
 //! The tests need it beside the SDK, because a client that retries by itself cannot show what a
 //! single answer was worth.
 
+mod failure;
+mod read;
+
 use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
-use prost::Message as _;
 use quorate_jepsen_core::{
-    ids::{Epoch, Incarnation, Node, Offset, Stamp},
+    ids::{Epoch, Incarnation, Node, Offset},
     op::{Answer, Append},
     payload,
 };
 use quorate_proto::v1::{
-    AppendConditions, AppendPart, AppendRequest, Consistency, CreateLogRequest, DeleteLogRequest,
-    Effect, ErrorDetail, ErrorKind, FenceRequest, Level, OnUnmet, Producer, ReadFrom, ReadRequest,
-    Record, TrimLogRequest, log_service_client::LogServiceClient, read_from::From as WireFrom,
+    AppendConditions, AppendPart, AppendRequest, CreateLogRequest, DeleteLogRequest, ErrorKind,
+    FenceRequest, Producer, Record, TrimLogRequest, log_service_client::LogServiceClient,
 };
 use tonic::{
     Request, Status,
     transport::{Channel, Endpoint},
 };
 
-use crate::{
-    endpoints::Endpoints,
-    node_api::{batch_of, header_stamp},
-};
-
-/// The kind of a failure that no node stated: the connection broke, or the deadline passed.
-pub const NO_ANSWER: &str = "NO_ANSWER";
-
-/// A failed request, as far as a test looks at it.
-#[derive(Clone, Debug)]
-pub struct Failure {
-    /// What was wrong; `Unavailable` when no node said.
-    pub kind: ErrorKind,
-    /// What became of the request.
-    pub effect: Effect,
-    /// All the node said.
-    pub detail: Option<Box<ErrorDetail>>,
-    /// For people.
-    pub message: String,
-}
-
-impl Failure {
-    fn of(status: &Status) -> Self {
-        let detail = tonic_types::pb::Status::decode(status.details()).ok().and_then(|status| {
-            let any =
-                status.details.into_iter().find(|any| any.type_url.ends_with("ErrorDetail"))?;
-            ErrorDetail::decode(&any.value[..]).ok()
-        });
-        match detail {
-            Some(detail) => Self {
-                kind: detail.kind(),
-                effect: match detail.effect() {
-                    // A node that does not say cannot be trusted to have done nothing.
-                    Effect::Unspecified => Effect::Unknown,
-                    said => said,
-                },
-                message: detail.message.clone(),
-                detail: Some(Box::new(detail)),
-            },
-            None => Self {
-                kind: ErrorKind::Unavailable,
-                effect: if never_sent(status) { Effect::None } else { Effect::Unknown },
-                message: format!("{:?}: {}", status.code(), status.message()),
-                detail: None,
-            },
-        }
-    }
-
-    /// The failure as the answer of an operation.
-    #[must_use]
-    pub fn answer(&self) -> Answer {
-        // Told apart, because what a connection lost was no node's word.
-        let kind = match self.detail {
-            Some(_) => self.kind.as_str_name().trim_start_matches("ERROR_KIND_").to_owned(),
-            None => NO_ANSWER.to_owned(),
-        };
-        match self.effect {
-            Effect::None => Answer::Refused {
-                kind,
-                next_offset: self.detail.as_ref().and_then(|detail| detail.next_offset).map(Offset),
-                stamp: self.detail.as_ref().and_then(|detail| detail.stamp).map(stamp_of),
-            },
-            Effect::Applied => Answer::AppliedUnplaced { kind },
-            Effect::Unknown | Effect::Unspecified => Answer::Unknown { kind },
-        }
-    }
-}
-
-/// Nobody listened: the request cannot have arrived anywhere.
-fn never_sent(status: &Status) -> bool {
-    let mut source = std::error::Error::source(status);
-    while let Some(error) = source {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            return io.kind() == std::io::ErrorKind::ConnectionRefused;
-        }
-        source = error.source();
-    }
-    false
-}
-
-/// A stamp in a history's words.
-#[must_use]
-pub fn stamp_of(stamp: quorate_proto::v1::Stamp) -> Stamp {
-    Stamp {
-        group: stamp.group,
-        term: stamp.term,
-        log_index: stamp.log_index,
-        next_offset: Offset(stamp.next_offset),
-        writer_epoch: Epoch(stamp.writer_epoch),
-    }
-}
-
-/// What a read is to promise.
-#[derive(Clone, Debug)]
-pub struct Asked {
-    /// How fresh.
-    pub level: Level,
-    /// With the bounded level: how old it may be.
-    pub bound_ms: Option<u64>,
-    /// It must show what was there at this position.
-    pub at_least: Option<Bytes>,
-    /// What the node does if it cannot.
-    pub on_unmet: OnUnmet,
-}
-
-impl Asked {
-    /// Everything acknowledged before.
-    #[must_use]
-    pub fn linearizable() -> Self {
-        let (level, on_unmet) = (Level::Linearizable, OnUnmet::Wait);
-        Self { level, bound_ms: None, at_least: None, on_unmet }
-    }
-}
-
-/// What a read showed.
-#[derive(Clone, Debug)]
-pub struct Shown {
-    /// The offset it began at.
-    pub from: Offset,
-    /// The log's end as of what was read.
-    pub next_offset: Offset,
-    /// For the history.
-    pub answer: Answer,
-    /// Who answered.
-    pub node: Node,
-    /// The age it stated.
-    pub age_ms: Option<u64>,
-    /// The position it read at.
-    pub position: Bytes,
-    /// Which of the logs of a name it showed.
-    pub incarnation: Option<Incarnation>,
-}
+use crate::endpoints::Endpoints;
+pub use failure::{Failure, NO_ANSWER, stamp_of};
+pub use read::{Asked, Shown};
 
 /// A connection to each node, and the node last known to answer.
 #[derive(Clone, Debug)]
@@ -395,56 +267,5 @@ impl Direct {
     #[must_use]
     pub fn incarnation(&self) -> Option<Incarnation> {
         self.incarnation
-    }
-
-    /// Reads the last records of a log.
-    ///
-    /// # Errors
-    /// The failure.
-    pub async fn read_last(
-        &mut self,
-        log: &str,
-        records: u64,
-        asked: &Asked,
-    ) -> Result<Shown, Failure> {
-        let message = ReadRequest {
-            log: log.to_owned(),
-            from: Some(ReadFrom { from: Some(WireFrom::Last(records)) }),
-            consistency: Some(Consistency {
-                level: asked.level.into(),
-                max_staleness_ms: asked.bound_ms,
-                at_least: asked.at_least.iter().cloned().collect(),
-                on_unmet: asked.on_unmet.into(),
-            }),
-            ..ReadRequest::default()
-        };
-        match self.read(message).await {
-            Ok(read) => Ok(read),
-            Err(status) => Err(self.failed(&status)),
-        }
-    }
-
-    async fn read(&mut self, message: ReadRequest) -> Result<Shown, Status> {
-        let mut stream = self.client().read(self.request(message)).await?.into_inner();
-        let (mut batches, mut first) = (Vec::new(), None);
-        while let Some(message) = stream.message().await? {
-            first = first.or(message.header);
-            for stored in message.batches {
-                batches.push(batch_of(stored).map_err(|why| Status::data_loss(why.to_string()))?);
-            }
-        }
-        let header = first.ok_or_else(|| Status::data_loss("a read without a header"))?;
-        let next_offset = Offset(header.next_offset);
-        let from = batches.first().map_or(next_offset, |batch| batch.first_offset);
-        let stamp = header_stamp(&header);
-        Ok(Shown {
-            from,
-            next_offset,
-            answer: Answer::Read { batches, next_offset, stamp: Some(stamp) },
-            node: Node(header.served_by),
-            age_ms: header.age_ms,
-            position: header.position,
-            incarnation: Some(Incarnation(header.incarnation)),
-        })
     }
 }

@@ -10,6 +10,7 @@ mod clock;
 mod config;
 mod elsewhere;
 mod hurt;
+mod lives;
 mod members;
 mod ports;
 mod process;
@@ -18,12 +19,10 @@ mod wait;
 
 use std::{
     path::{Path, PathBuf},
-    process::ExitStatus,
     sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use quorate_jepsen_core::ids::Node;
 
 use crate::{
@@ -36,7 +35,7 @@ pub use binary::server_binary;
 pub(crate) use binary::sibling_binary;
 pub use clock::Clock;
 pub use config::{Between, Settings};
-use process::{Host, Process};
+use process::Process;
 pub use process::{KILLED, Memory};
 pub use threads::FrozenThreads;
 pub use wait::{Leader, PATIENCE, Unhealthy, until};
@@ -156,13 +155,6 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// The nodes whose process runs.
-    #[must_use]
-    pub fn running(&mut self) -> Vec<Node> {
-        let nodes = self.nodes();
-        nodes.into_iter().filter(|node| self.process_mut(*node).is_running()).collect()
-    }
-
     /// The folder of the run.
     #[must_use]
     pub fn dir(&self) -> &Path {
@@ -240,108 +232,6 @@ impl Cluster {
 
     fn config_path(&self, node: Node) -> PathBuf {
         self.dir.join(format!("node{node}.toml"))
-    }
-
-    /// Starts a node.
-    ///
-    /// # Errors
-    /// It runs already, or cannot be started.
-    pub fn start_node(&mut self, node: Node) -> Result<()> {
-        self.start_node_with(node, &[])
-    }
-
-    /// Starts a node with variables in its environment.
-    ///
-    /// # Errors
-    /// It runs already, or cannot be started.
-    pub fn start_node_with(&mut self, node: Node, env: &[(String, String)]) -> Result<()> {
-        let (binary, config) = (self.binary.clone(), self.config_path(node));
-        let at = node.0 as usize - 1;
-        let disk = self.faulty_disks.get(at).map(FaultyDisk::environment).transpose()?;
-        let clock = self.clocks.get(at).map(Clock::environment);
-        let env = clock::joined(
-            [self.settings.environment.clone(), env.to_vec()].into_iter().chain(disk).chain(clock),
-        );
-        let host = Host::of(&self.settings.network, &binary)?;
-        self.process_mut(node).start(&binary, &config, &env, host)?;
-        if let Some(network) = &self.network {
-            network.set_pid(node, self.process(node).pid()?);
-        }
-        Ok(())
-    }
-
-    /// `kill -9`, and waits until the process is gone.
-    ///
-    /// # Errors
-    /// It does not run.
-    pub async fn kill(&mut self, nodes: &[Node]) -> Result<()> {
-        match &self.settings.network {
-            // All of them before any of them is waited for.
-            Between::Fleet(fleet) => fleet.signal(nodes, libc::SIGKILL)?,
-            _ => {
-                for node in nodes {
-                    self.process_mut(*node).signal(libc::SIGKILL)?;
-                }
-            }
-        }
-        for node in nodes {
-            self.wait_exit(*node, Duration::from_secs(10)).await?;
-        }
-        Ok(())
-    }
-
-    /// Sends any signal, and does not wait for what it does.
-    ///
-    /// # Errors
-    /// It does not run.
-    pub fn signal(&mut self, node: Node, signal: i32) -> Result<()> {
-        self.process_mut(node).signal(signal)
-    }
-
-    /// Sends SIGTERM.
-    ///
-    /// # Errors
-    /// It does not run.
-    pub fn terminate(&mut self, node: Node) -> Result<()> {
-        self.process_mut(node).signal(libc::SIGTERM)
-    }
-
-    /// Waits for a process to end. An end that is waited for is expected: [`Cluster::exited`] and
-    /// the waits for a healthy cluster do not hold it against the node.
-    ///
-    /// # Errors
-    /// It runs on.
-    pub async fn wait_exit(&mut self, node: Node, within: Duration) -> Result<ExitStatus> {
-        let log = self.log_path(node);
-        match tokio::time::timeout(within, self.process_mut(node).wait()).await {
-            Ok(status) => status,
-            Err(_) => bail!("node {node} still runs after {within:?}; its log: {}", log.display()),
-        }
-    }
-
-    /// The exit status of a node whose process ended without being waited for.
-    #[must_use]
-    pub fn exited(&mut self, node: Node) -> Option<ExitStatus> {
-        self.process_mut(node).exited()
-    }
-
-    /// Whether a node is stopped (SIGSTOP).
-    ///
-    /// # Errors
-    /// It does not run.
-    pub fn is_stopped(&self, node: Node) -> Result<bool> {
-        match &self.settings.network {
-            Between::Fleet(fleet) => Ok(fleet.state(node)?.contains("(stopped)")),
-            _ => self.process(node).is_stopped(),
-        }
-    }
-
-    /// Resident memory of a running node.
-    ///
-    /// # Errors
-    /// It does not run.
-    pub fn memory(&self, node: Node) -> Result<Memory> {
-        self.process(node).memory()
     }
 
     /// The server's program.
