@@ -6,27 +6,27 @@
 //! any level, with positions that anybody was given. A fifth kind creates and deletes logs under
 //! writers and readers ([`recreated`]).
 
+mod readers;
 pub mod recreated;
+mod writers;
 
 use std::{cell::Cell, time::Duration};
 
 use quorate_jepsen_core::{
-    history::Event,
-    ids::{Epoch, Incarnation, Node, Offset, Process, Stamp},
-    op::{Answer, Append, Call, Claim},
+    ids::{Incarnation, Offset, Process},
+    op::{Answer, Append},
     payload,
     seed::Seed,
 };
 use quorate_proto::v1 as wire;
 use quorate_raft_node::runtime;
-use quorate_state_machine::planted;
 
 use crate::{
     cluster::{self, Shape},
     host,
     record::{self, Token},
     rpc::{self, Failure},
-    world::{self, CLIENTS, HostId},
+    world::{CLIENTS, HostId},
 };
 
 /// How many clients of each kind.
@@ -257,208 +257,5 @@ impl Client {
             self.process = record::process();
         }
         record::answer(op, answer);
-    }
-
-    async fn write_plainly(mut self, log: String) {
-        let mut known_end = Offset(0);
-        while !stopped() {
-            let mut append = self.new_append(&log);
-            append.expected_offset = self.seed.one_in(2).then_some(known_end);
-            let op = record::invoke(self.process, Call::Append(append.clone()));
-            let result = self.append_once(&append, None).await;
-            self.note(op, &result);
-            match &result {
-                Ok(Answer::Appended { next_offset, .. }) => known_end = *next_offset,
-                Err(Failure { detail: Some(detail), .. }) => {
-                    known_end = detail.next_offset.map_or(known_end, Offset);
-                }
-                _ => {}
-            }
-            self.pause().await;
-        }
-    }
-
-    /// The same (producer, sequence) again until its fate is known; exactly once is the promise.
-    async fn produce(mut self, log: String) {
-        let mut id = self.new_id();
-        let mut sequence = 0;
-        while !stopped() {
-            let mut append = self.new_append(&log);
-            append.producer = Some(id.iter().map(|byte| format!("{byte:02x}")).collect());
-            let op = record::invoke(self.process, Call::Append(append.clone()));
-            let mut lost = false;
-            let result = loop {
-                if lost && planted::is("batch_split_on_retry") && append.records.len() > 1 {
-                    // A planted fault: the rest goes with the next sequence.
-                    let mut half = append.clone();
-                    let rest = half.records.split_off(append.records.len() / 2);
-                    if self.append_once(&half, Some((id, sequence))).await.is_ok() {
-                        sequence += 1;
-                        half.records = rest;
-                        break self.append_once(&half, Some((id, sequence))).await;
-                    }
-                }
-                match self.append_once(&append, Some((id, sequence))).await {
-                    Err(failure) => {
-                        // After a lost answer, a refusal says nothing about the attempt that was lost.
-                        lost |= failure.effect == wire::Effect::Unknown;
-                        let again = failure.detail.as_ref().is_none_or(|d| d.retryable);
-                        if failure.effect == wire::Effect::Applied {
-                            break Err(failure);
-                        }
-                        if stopped() || !again {
-                            let effect = if lost { wire::Effect::Unknown } else { failure.effect };
-                            break Err(Failure { effect, ..failure });
-                        }
-                    }
-                    done => break done,
-                }
-                self.pause().await;
-            };
-            self.note(op, &result);
-            match result {
-                Ok(_) => sequence += 1,
-                Err(failure) if failure.effect == wire::Effect::Applied => sequence += 1,
-                Err(failure) if failure.effect == wire::Effect::None => {}
-                // Whether the sequence is taken is not known: another producer goes on.
-                Err(_) => (id, sequence) = (self.new_id(), 0),
-            }
-            self.pause().await;
-        }
-    }
-
-    fn new_id(&mut self) -> [u8; 16] {
-        let mut id = [0; 16];
-        id[..8].copy_from_slice(&self.seed.next_u64().to_be_bytes());
-        id
-    }
-
-    /// Takes the log, writes until another takes it, takes it back.
-    async fn write_fenced(mut self, log: String) {
-        let mut epoch: Option<Epoch> = None;
-        while !stopped() {
-            if let Some(epoch_now) = epoch {
-                let mut append = self.new_append(&log);
-                append.writer_epoch = Some(epoch_now);
-                let op = record::invoke(self.process, Call::Append(append.clone()));
-                let result = self.append_once(&append, None).await;
-                self.note(op, &result);
-                // Now and then it insists although it was fenced off.
-                if matches!(&result, Err(f) if f.kind == "FENCED") && self.seed.one_in(3) {
-                    epoch = None;
-                }
-            } else {
-                let op = record::invoke(self.process, Call::Fence { log: log.clone() });
-                let result = rpc::fence(self.at, log.clone(), ATTEMPT).await;
-                let result = match result {
-                    Ok(granted) => {
-                        epoch = Some(Epoch(granted.writer_epoch));
-                        Ok(Answer::Fenced {
-                            epoch: Epoch(granted.writer_epoch),
-                            next_offset: Offset(granted.next_offset),
-                            stamp: granted.stamp.map(rpc::stamp),
-                        })
-                    }
-                    Err(failure) => {
-                        self.move_on(&failure);
-                        Err(failure)
-                    }
-                };
-                self.note(op, &result);
-            }
-            self.pause().await;
-        }
-    }
-
-    async fn read(mut self, logs: Vec<String>) {
-        while !stopped() {
-            let log = self.seed.pick(&logs).clone();
-            let node = *self.seed.pick(&cluster::in_service());
-            self.read_once(log, node).await;
-            self.pause().await;
-        }
-    }
-
-    /// Draws a read: its request and, when it has one, its staleness bound.
-    fn draw_read(&mut self, log: &str) -> (wire::ReadRequest, Option<u64>, Option<Token>) {
-        let (level, bound_ms) = match self.seed.below(4) {
-            0 | 1 => (wire::Level::Linearizable, None),
-            2 => (wire::Level::Bounded, Some(*self.seed.pick(&[0, 20, 100, 400]))),
-            _ => (wire::Level::Eventual, None),
-        };
-        let on_unmet = *self.seed.pick(&[
-            wire::OnUnmet::Wait,
-            wire::OnUnmet::Wait,
-            wire::OnUnmet::Fail,
-            wire::OnUnmet::Redirect,
-            wire::OnUnmet::ServeAndMark,
-        ]);
-        let with_token = self.seed.one_in(3);
-        let token = record::token(self.seed.next_u64()).filter(|t| with_token && t.log == log);
-        let request = wire::ReadRequest {
-            log: log.to_owned(),
-            from: Some(wire::ReadFrom { from: Some(wire::read_from::From::Last(10)) }),
-            consistency: Some(wire::Consistency {
-                level: level.into(),
-                max_staleness_ms: bound_ms,
-                at_least: token.iter().map(|t| t.bytes.clone()).collect(),
-                on_unmet: on_unmet.into(),
-            }),
-            ..wire::ReadRequest::default()
-        };
-        (request, bound_ms, token)
-    }
-
-    async fn read_once(&mut self, log: String, node: HostId) {
-        let (request, bound, token) = self.draw_read(&log);
-        let consistency = request.consistency.clone().unwrap_or_default();
-        let marked = consistency.on_unmet() == wire::OnUnmet::ServeAndMark;
-        let linearizable = consistency.level() == wire::Level::Linearizable && !marked;
-        let invoked = world::moment();
-        let limit = Duration::from_millis(200 + self.seed.below(800));
-        let shown = rpc::read(node, request, limit).await;
-        // Where a read of the last records begins is known only with its answer, so the history is
-        // told the call afterwards, at the time it was made.
-        match shown {
-            Ok(shown) => {
-                let header = shown.header;
-                let next_offset = Offset(header.next_offset);
-                let from = shown.batches.first().map_or(next_offset, |b| b.first_offset);
-                let call = Call::Read { log: log.clone(), from, linearizable };
-                let op = record::invoke_at(self.process, call, invoked);
-                let stamp = Stamp {
-                    group: header.group,
-                    term: header.term,
-                    log_index: header.applied_index,
-                    next_offset,
-                    writer_epoch: Epoch(0),
-                };
-                let answer =
-                    Answer::Read { batches: shown.batches, next_offset, stamp: Some(stamp) };
-                record::answer(op, answer);
-                if recreated::is(&log) {
-                    recreated::told(&log, op, None, Some(header.incarnation));
-                }
-                record::event(Event::Claim(Claim {
-                    op,
-                    node: Node(node),
-                    // An answer that is only marked says its age, and promises no bound.
-                    bound_ms: bound.filter(|_| !marked),
-                    age_ms: header.age_ms,
-                    // And an answer that is marked may say that it lacks the position.
-                    at_least: token.filter(|_| !header.position_unmet).map(|t| t.next_offset),
-                    served: Some(shown.served),
-                }));
-                record::give(Token { log, bytes: header.position, next_offset });
-            }
-            Err(failure) => {
-                if failure.kind == "TOO_STALE" && bound.is_some() {
-                    record::refused_bound();
-                }
-                let call = Call::Read { log, from: Offset(0), linearizable };
-                let op = record::invoke_at(self.process, call, invoked);
-                record::answer(op, failure.of_a_read());
-            }
-        }
     }
 }

@@ -1,18 +1,14 @@
 //! The hosts of a run and what can be done to them.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-    rc::Rc,
-    time::Duration,
-};
+mod points;
+mod there;
 
-use openraft::async_runtime::WatchReceiver as _;
+use std::{cell::RefCell, collections::BTreeMap, path::Path, rc::Rc, time::Duration};
+
 use quorate_jepsen_core::seed::Seed;
 use quorate_raft_node::{
     crash,
-    raft::{compaction::Rule, group::Group, settings::Timing},
+    raft::{compaction::Rule, settings::Timing},
 };
 
 use crate::{
@@ -22,6 +18,10 @@ use crate::{
     transport,
     world::{self, CLIENTS, HostId},
 };
+use points::{ARMED, DYING};
+pub use points::{die, passed};
+use there::{IN_SERVICE, NODES, RETIRING};
+pub use there::{group, in_service, leader, node, retire, stopped};
 
 /// A cluster's shape.
 #[derive(Clone, Copy, Debug)]
@@ -59,96 +59,8 @@ impl Shape {
 }
 
 thread_local! {
-    static NODES: RefCell<BTreeMap<HostId, Rc<Node>>> = const { RefCell::new(BTreeMap::new()) };
     /// What made a start fail.
     static FAILED: RefCell<Option<String>> = const { RefCell::new(None) };
-    /// Hosts that passed their crash point.
-    static DYING: RefCell<BTreeSet<HostId>> = const { RefCell::new(BTreeSet::new()) };
-    /// Switched on for the first time, and not gone for good.
-    static IN_SERVICE: RefCell<BTreeSet<HostId>> = const { RefCell::new(BTreeSet::new()) };
-    /// To be stopped for good.
-    static RETIRING: RefCell<BTreeSet<HostId>> = const { RefCell::new(BTreeSet::new()) };
-    static PASSED: RefCell<BTreeMap<&'static str, u64>> = const { RefCell::new(BTreeMap::new()) };
-    /// Who dies where, after passing it so many times.
-    static ARMED: Cell<Option<(HostId, &'static str, u32)>> = const { Cell::new(None) };
-}
-
-/// A node that has started and lives.
-#[must_use]
-pub fn node(id: HostId) -> Option<Rc<Node>> {
-    NODES.with_borrow(|nodes| nodes.get(&id).cloned())
-}
-
-/// The nodes that were switched on and are not gone for good, up or not.
-#[must_use]
-pub fn in_service() -> Vec<HostId> {
-    IN_SERVICE.with_borrow(|all| all.iter().copied().collect())
-}
-
-/// Stops a node for good at the end of this tick.
-pub fn retire(id: HostId) {
-    RETIRING.with_borrow_mut(|retiring| retiring.insert(id));
-}
-
-/// A group on a node.
-#[must_use]
-pub fn group(id: HostId, group: u32) -> Option<Group> {
-    node(id).map(|node| node.groups[group as usize].clone())
-}
-
-/// Who leads a group, by its own claim, in the highest term that any claims.
-#[must_use]
-pub fn leader(of: u32) -> Option<HostId> {
-    let claims = in_service().into_iter().filter_map(|id| {
-        let group = group(id, of)?;
-        let metrics = group.raft().metrics();
-        let metrics = metrics.borrow_watched();
-        let leads = metrics.state == openraft::ServerState::Leader;
-        leads.then_some((metrics.current_term, id))
-    });
-    claims.max().map(|(_, id)| id)
-}
-
-/// Why a group's core has stopped, if it has.
-#[must_use]
-pub fn stopped(group: &Group) -> Option<String> {
-    let metrics = group.raft().metrics();
-    let metrics = metrics.borrow_watched();
-    metrics.running_state.as_ref().err().map(ToString::to_string)
-}
-
-/// The host dies at the end of this tick.
-pub fn die(id: HostId) {
-    DYING.with_borrow_mut(|dying| dying.insert(id));
-}
-
-/// Unwinds out of a task of a node that dies.
-struct Died;
-
-/// How often each crash point was passed.
-#[must_use]
-pub fn passed() -> BTreeMap<&'static str, u64> {
-    PASSED.with_borrow(Clone::clone)
-}
-
-fn at_crash_point(point: &'static str) {
-    let me = world::current();
-    PASSED.with_borrow_mut(|passed| *passed.entry(point).or_default() += 1);
-    if !DYING.with_borrow(|dying| dying.contains(&me)) {
-        let Some((host, at, left)) = ARMED.get() else { return };
-        if (host, at) != (me, point) {
-            return;
-        }
-        if left > 0 {
-            ARMED.set(Some((host, at, left - 1)));
-            return;
-        }
-        ARMED.set(None);
-        world::trace(format_args!("n{me} dies at {point}"));
-        DYING.with_borrow_mut(|dying| dying.insert(me));
-    }
-    // Not a panic: nobody is to be told. Every task that comes to a crash point ends here.
-    std::panic::resume_unwind(Box::new(Died));
 }
 
 /// The hosts.
@@ -185,7 +97,7 @@ impl Cluster {
     /// # Errors
     /// There is no place for files.
     pub fn start(shape: Shape, seed: &Seed) -> anyhow::Result<Self> {
-        crash::simulated::set_hook(at_crash_point);
+        crash::simulated::set_hook(points::at_crash_point);
         let mut this = Self {
             shape,
             seed: seed.clone(),
