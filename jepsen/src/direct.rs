@@ -38,7 +38,12 @@ pub struct Direct {
     deadline: Duration,
     position: Bytes,
     incarnation: Option<Incarnation>,
+    /// How many were asked for.
+    reads: u64,
 }
+
+/// Longer than a node is told, so that it can still answer.
+const LATE: Duration = Duration::from_millis(500);
 
 impl Direct {
     /// Connects when first used.
@@ -49,8 +54,7 @@ impl Direct {
         let channel = |url: &String| -> Result<Channel> {
             let endpoint = Endpoint::from_shared(url.clone())?
                 .connect_timeout(Duration::from_secs(1))
-                // Longer than what the server is told, so that it can still answer.
-                .timeout(deadline + Duration::from_millis(500));
+                .timeout(deadline + LATE);
             Ok(endpoint.connect_lazy())
         };
         let channels = endpoints.urls().iter().map(channel).collect::<Result<_>>()?;
@@ -62,6 +66,7 @@ impl Direct {
             deadline,
             position: Bytes::new(),
             incarnation: None,
+            reads: 0,
         })
     }
 
@@ -94,7 +99,10 @@ impl Direct {
 
     /// Follows the hint of a failure, or goes on to the next node.
     fn failed(&mut self, status: &Status) -> Failure {
-        let failure = Failure::of(status);
+        self.learn(Failure::of(status))
+    }
+
+    fn learn(&mut self, failure: Failure) -> Failure {
         let hint = failure.detail.as_ref().and_then(|detail| detail.leader.as_ref());
         let hinted = hint
             .and_then(|hint| self.endpoints.urls().iter().position(|url| *url == hint.address))

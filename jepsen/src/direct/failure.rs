@@ -32,22 +32,27 @@ impl Failure {
             ErrorDetail::decode(&any.value[..]).ok()
         });
         match detail {
-            Some(detail) => Self {
-                kind: detail.kind(),
-                effect: match detail.effect() {
-                    // A node that does not say cannot be trusted to have done nothing.
-                    Effect::Unspecified => Effect::Unknown,
-                    said => said,
-                },
-                message: detail.message.clone(),
-                detail: Some(Box::new(detail)),
-            },
+            Some(detail) => Self::stated(detail),
             None => Self {
                 kind: ErrorKind::Unavailable,
                 effect: if never_sent(status) { Effect::None } else { Effect::Unknown },
                 message: format!("{:?}: {}", status.code(), status.message()),
                 detail: None,
             },
+        }
+    }
+
+    /// As a node said it.
+    pub(super) fn stated(detail: ErrorDetail) -> Self {
+        Self {
+            kind: detail.kind(),
+            effect: match detail.effect() {
+                // A node that does not say cannot be trusted to have done nothing.
+                Effect::Unspecified => Effect::Unknown,
+                said => said,
+            },
+            message: detail.message.clone(),
+            detail: Some(Box::new(detail)),
         }
     }
 
