@@ -24,9 +24,12 @@ use tokio::sync::Semaphore;
 use tonic::{
     Status,
     body::Body,
-    codegen::{Body as HttpBody, BoxFuture, Service, http},
-    server::NamedService,
+    codegen::{
+        Body as HttpBody, BoxFuture, Service,
+        http::{self, HeaderMap},
+    },
 };
+use tower_layer::Layer;
 
 use super::errors::{ApiError, OVERLOAD_RETRY_MS};
 use crate::observe::Metrics;
@@ -35,36 +38,59 @@ use crate::observe::Metrics;
 /// like, and streams are one call for many appends: what they hold is bounded elsewhere.
 const COUNTED: [&str; 2] = ["/quorate.v1.LogService/Append", "/quorate.v1.LogService/AppendMulti"];
 
-/// A service behind its door.
+/// The door itself, for [`tonic::transport::Server::layer`]: ahead of the routes, so that a refusal
+/// costs neither finding the service nor anything that is done for one that will be served.
 #[derive(Clone)]
-pub struct Crowd<S> {
-    inner: S,
+pub struct Door {
     permits: Arc<Semaphore>,
-    limit: usize,
+    /// What every refusal says: made once, as under too much load nothing is made more often.
+    refusal: HeaderMap,
     metrics: Arc<Metrics>,
 }
 
-impl<S> Crowd<S> {
-    /// At most `limit` appends of `inner` at a time, over all connections.
+/// All services behind their door.
+#[derive(Clone)]
+pub struct Crowd<S> {
+    inner: S,
+    door: Door,
+}
+
+impl Door {
+    /// At most `limit` appends at a time, over all connections.
     #[must_use]
-    pub fn new(inner: S, limit: usize, metrics: Arc<Metrics>) -> Self {
-        Self { inner, permits: Arc::new(Semaphore::new(limit)), limit, metrics }
+    pub fn new(limit: usize, metrics: Arc<Metrics>) -> Self {
+        let refusal = refusal(limit).into_http::<Body>().into_parts().0.headers;
+        Self { permits: Arc::new(Semaphore::new(limit)), refusal, metrics }
     }
 
-    fn refusal(&self) -> Status {
-        let mut error = ApiError::new(
-            ErrorKind::ResourceExhausted,
-            true,
-            Effect::None,
-            format!(
-                "{} appends are in flight on this node; nothing was appended, try again shortly",
-                self.limit
-            ),
-        );
-        error.0.limit = "limits.inflight_appends".to_owned();
-        error.0.limit_value = self.limit as u64;
-        error.0.retry_after_ms = OVERLOAD_RETRY_MS;
-        error.into()
+    fn refuse(&self) -> http::Response<Body> {
+        self.metrics.admission_refused();
+        let mut response = http::Response::new(Body::empty());
+        *response.headers_mut() = self.refusal.clone();
+        response
+    }
+}
+
+fn refusal(limit: usize) -> Status {
+    let mut error = ApiError::new(
+        ErrorKind::ResourceExhausted,
+        true,
+        Effect::None,
+        format!(
+            "{limit} appends are in flight on this node; nothing was appended, try again shortly"
+        ),
+    );
+    error.0.limit = "limits.inflight_appends".to_owned();
+    error.0.limit_value = limit as u64;
+    error.0.retry_after_ms = OVERLOAD_RETRY_MS;
+    error.into()
+}
+
+impl<S> Layer<S> for Door {
+    type Service = Crowd<S>;
+
+    fn layer(&self, inner: S) -> Crowd<S> {
+        Crowd { inner, door: self.clone() }
     }
 }
 
@@ -86,9 +112,8 @@ where
         if !COUNTED.contains(&request.uri().path()) {
             return Box::pin(self.inner.call(request));
         }
-        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
-            self.metrics.admission_refused();
-            let refusal = self.refusal().into_http();
+        let Ok(permit) = self.door.permits.clone().try_acquire_owned() else {
+            let refusal = self.door.refuse();
             return Box::pin(async move {
                 throw_away(request.into_body()).await;
                 Ok(refusal)
@@ -107,10 +132,6 @@ where
 async fn throw_away(body: impl HttpBody) {
     let mut body = pin!(body);
     while let Some(Ok(_)) = poll_fn(|waker| body.as_mut().poll_frame(waker)).await {}
-}
-
-impl<S: NamedService> NamedService for Crowd<S> {
-    const NAME: &'static str = S::NAME;
 }
 
 #[cfg(test)]
@@ -181,7 +202,7 @@ mod tests {
     async fn beyond_the_bound_nothing_reaches_the_service() {
         let (slow, append) = (Slow::default(), "/quorate.v1.LogService/Append");
         let metrics = Arc::new(Metrics::new());
-        let mut crowd = Crowd::new(slow.clone(), 2, metrics);
+        let mut crowd = Door::new(2, metrics.clone()).layer(slow.clone());
         let mut first = crowd.call(of(append));
         let mut second = crowd.call(of("/quorate.v1.LogService/AppendMulti"));
         // They count until they are answered, not only until they are begun.
@@ -200,6 +221,7 @@ mod tests {
         assert!(detail.retry_after_ms > 0, "{detail:?}");
         assert_eq!((detail.limit.as_str(), detail.limit_value), ("limits.inflight_appends", 2));
         assert_eq!(slow.0.lock().unwrap().len(), 2, "the third was turned away");
+        assert!(refused.body().is_end_stream(), "a refusal is headers alone");
         // Who waits for a level does not use up what appends need.
         let _reading = crowd.call(of("/quorate.v1.LogService/Read"));
         assert_eq!(slow.0.lock().unwrap().len(), 3);

@@ -8,13 +8,17 @@ use quorate_proto::{
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Server, server::TcpIncoming};
+use tonic::transport::{
+    Server,
+    server::{Router, TcpIncoming},
+};
+use tower_layer::{Identity, Stack};
 
 use super::{Fatal, gather::Gathered, parts::Parts, vitals::Vitals};
 use crate::{
     api::{
         admin::{Admin, NodeFacts},
-        crowd::Crowd,
+        crowd::Door,
         service::Logs,
     },
     observe::{exit::ExitCode, http},
@@ -136,14 +140,16 @@ pub(super) async fn start(parts: &Parts, edge: &Edge) -> Result<Servers, Fatal> 
     Ok(Servers { stop_clients, clients, stop_peers, peers, stop_http, failure })
 }
 
-fn client_router(parts: &Parts) -> Result<tonic::transport::server::Router, Fatal> {
+/// The services for clients and operators, behind their door.
+type ClientRouter = Router<Stack<Door, Identity>>;
+
+fn client_router(parts: &Parts) -> Result<ClientRouter, Fatal> {
     let config = &parts.config;
     let max_request = config.limits.max_request_bytes();
     let logs = LogServiceServer::new(Logs { context: parts.context.clone() })
         .max_decoding_message_size(max_request)
         .max_encoding_message_size(MAX_RESPONSE_BYTES);
-    let appends = config.limits.inflight_appends as usize;
-    let logs = Crowd::new(logs, appends, parts.metrics.clone());
+    let door = Door::new(config.limits.inflight_appends as usize, parts.metrics.clone());
     let admin = AdminServiceServer::new(Admin {
         context: parts.context.clone(),
         log_store: parts.log_store.clone(),
@@ -168,6 +174,7 @@ fn client_router(parts: &Parts) -> Result<tonic::transport::server::Router, Fata
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .http2_max_pending_accept_reset_streams(Some(GIVEN_UP_STREAMS))
+        .layer(door)
         .add_service(logs)
         .add_service(admin)
         .add_service(reflection))
