@@ -21,6 +21,8 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::transport::server::Connected;
 
+use super::ahead::Ahead;
+
 /// Pieces below this are copied; what is larger is written from where it is, together with what
 /// was copied before it.
 const COPIED_BYTES: usize = 2 * 1024;
@@ -28,9 +30,10 @@ const COPIED_BYTES: usize = 2 * 1024;
 /// Copied pieces that may wait for the flush.
 const STAGE_BYTES: usize = 16 * 1024;
 
-/// A connection whose writes go out with the next flush.
+/// A connection whose writes go out with the next flush, and that takes in what has come.
 pub(super) struct Gathered<C> {
     connection: C,
+    ahead: Ahead,
     /// Taken and not written yet.
     staged: Vec<u8>,
     /// Of `staged`, written already.
@@ -39,7 +42,7 @@ pub(super) struct Gathered<C> {
 
 impl<C> Gathered<C> {
     pub(super) fn new(connection: C) -> Self {
-        Self { connection, staged: Vec::new(), written: 0 }
+        Self { connection, ahead: Ahead::default(), staged: Vec::new(), written: 0 }
     }
 }
 
@@ -65,7 +68,8 @@ impl<C: AsyncRead + Unpin> AsyncRead for Gathered<C> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.connection).poll_read(cx, buffer)
+        let this = &mut *self;
+        this.ahead.poll_read(&mut this.connection, cx, buffer)
     }
 }
 
@@ -232,12 +236,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn reads_pass_through() {
+    async fn reads_take_in_what_has_come() {
         let (ours, mut theirs) = tokio::io::duplex(64);
         let mut gathered = Gathered::new(ours);
-        theirs.write_all(b"asked").await.unwrap();
+        theirs.write_all(b"askedagain").await.unwrap();
         let mut asked = [0; 5];
         gathered.read_exact(&mut asked).await.unwrap();
         assert_eq!(&asked, b"asked");
+        // Without the connection: the rest is here already.
+        (gathered.connection, _) = tokio::io::duplex(1);
+        gathered.read_exact(&mut asked).await.unwrap();
+        assert_eq!(&asked, b"again");
     }
 }
