@@ -18,15 +18,15 @@ use tokio::sync::watch;
 use super::{
     again,
     counterpart::Counterpart,
-    mutants,
     options::Options,
     results::{self, Results},
     scenarios::Scenario,
+    settings::settings,
     store,
     timeline::{self, FaultMark, Mark, NodeSample, Timeline},
 };
 use crate::{
-    cluster::{Between, Cluster, Settings, Unhealthy},
+    cluster::{Cluster, Unhealthy},
     endpoints::Endpoints,
     nemesis::{
         fault::Kind,
@@ -180,38 +180,6 @@ pub fn schedule(options: &Options, seed: u64) -> Result<Schedule> {
             interval_ms: (options.nemesis_interval * 1000.0) as u64,
         },
     ))
-}
-
-fn settings(options: &Options, schedule: &Schedule) -> Result<Settings> {
-    let kinds = schedule.kinds();
-    let any = |wanted: &[Kind]| kinds.iter().any(|kind| wanted.contains(kind));
-    let (program, environment) = match &options.mutant {
-        Some(name) => {
-            (Some(mutants::program()?), vec![(mutants::VARIABLE.to_owned(), name.clone())])
-        }
-        None => (None, Vec::new()),
-    };
-    Ok(Settings {
-        nodes: options.nodes as usize,
-        newcomers: schedule.newcomers(),
-        network: match &options.lab {
-            Some(lab) => Between::Lab(lab.clone()),
-            None => match &options.fleet {
-                Some(fleet) => Between::Fleet(fleet.clone()),
-                None => Between::Proxies,
-            },
-        },
-        faulty_disks: any(Kind::BY_PRELOAD),
-        power: any(&[Kind::PowerAll]),
-        clocks: any(&[Kind::ClockJump, Kind::FastClock]),
-        sections: match any(&[Kind::FallBehind]) {
-            true => Settings::default().sections.replacen("[log]\n", "[log]\nretain_mb = 16\n", 1),
-            false => Settings::default().sections,
-        },
-        program,
-        environment,
-        ..Settings::default()
-    })
 }
 
 fn versions(cluster: &Cluster) -> Result<serde_json::Value> {

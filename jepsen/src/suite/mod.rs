@@ -16,6 +16,7 @@ pub mod options;
 pub mod results;
 pub mod scenarios;
 pub mod serve;
+pub mod settings;
 pub mod sides;
 pub mod store;
 pub mod summary;
