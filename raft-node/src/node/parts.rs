@@ -213,9 +213,11 @@ fn read_round_timeout(config: &Config) -> Duration {
 const BETWEEN_LOOKS: u64 = 256 << 20;
 
 /// Segments that one purge frees: a snapshot comes after half of the retention, and what it covers
-/// goes at once, with what came in since the rule was looked at.
+/// goes at once, with what came in since the rule was looked at. Never more than the retention
+/// itself: who keeps little of the log has little room for it.
 fn given_back_at_once(log: crate::config::Log) -> usize {
-    let bytes = (log.retain_bytes() / 2).saturating_add(BETWEEN_LOOKS);
+    let retained = log.retain_bytes();
+    let bytes = (retained / 2).saturating_add(BETWEEN_LOOKS).min(retained);
     usize::try_from(bytes / log.segment_bytes()).unwrap_or(usize::MAX)
 }
 
@@ -304,4 +306,18 @@ async fn open_group(
     };
     runtime::spawn(compaction::run(group.clone(), log, rule, catching_up));
     Ok(group)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Log;
+
+    #[test]
+    fn purged_files_are_kept_for_one_purge_and_within_the_retention() {
+        let kept = |segment_mb, retain_mb| {
+            given_back_at_once(Log { segment_mb, retain_mb, ..Log::default() })
+        };
+        assert_eq!([kept(64, 512), kept(64, 2048), kept(64, 128), kept(16, 16)], [8, 20, 2, 1]);
+    }
 }
