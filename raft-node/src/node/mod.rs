@@ -4,10 +4,9 @@
 //!   machines, cores.
 //! - `bootstrap`: the first start of a cluster.
 //! - `compare`: this replica against the others; one that differs goes.
-//! - `serve`: the listeners; `gather` and `ahead`: fewer system calls on clients' connections.
+//! - `serve`: the listeners; `gather`: fewer system calls on clients' connections.
 //! - `stop`: refuse, drain, hand the leadership over, stop the cores, flush, close.
 //! - `vitals`: what the operator's side (HTTP, metrics) asks.
-mod ahead;
 mod bootstrap;
 mod compare;
 mod gather;
