@@ -12,6 +12,7 @@ use std::{
 };
 
 use futures::StreamExt;
+use prost::Message;
 use quorate_proto::v1::{
     self as wire, log_service_client::LogServiceClient, read_answer::Result as Answered,
     read_from::From,
@@ -30,8 +31,10 @@ use crate::{
 const SMALL_RECORDS: u64 = 64;
 const SMALL_BYTES: u64 = 64 * 1024;
 
-/// Reads in one request.
+/// Reads in one request, and about how many bytes of them: position tokens may make them large, and
+/// a node takes requests up to a limit of its own.
 const PACK: usize = 256;
+const PACK_BYTES: usize = 256 * 1024;
 
 /// How often callers are given their turn between an answer and the next request, and after how
 /// many turns in which nothing happens the rest is not waited for: see `producer::driver`, whose
@@ -199,13 +202,10 @@ impl Driver {
         let end = match opened {
             Ok(answers) => {
                 let mut answers = named(&self.to, false, answers);
-                let end = self.serve(&requests, &mut answers).await;
-                if let End::Idle = end {
-                    drop(requests);
-                    // To drop it before its end would reset it.
-                    let _ = runtime::timeout(END, answers.next()).await;
+                match self.serve(&requests, &mut answers).await {
+                    End::Idle => self.finish(requests, &mut answers).await,
+                    broken => broken,
                 }
-                end
             }
             Err(error) => End::Broken(error),
         };
@@ -233,7 +233,7 @@ impl Driver {
                         self.take(asked);
                         self.take_all();
                     }
-                    // The last client is gone, and nobody waits for what is under way.
+                    // The last client is gone, or goes by another lane.
                     None => return End::Idle,
                 },
                 () = runtime::sleep(IDLE), if self.under_way.is_empty() => return End::Idle,
@@ -244,6 +244,34 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Takes no more; what came in the same moment is still answered. To drop the stream before its
+    /// end would reset it.
+    async fn finish(
+        &mut self,
+        requests: mpsc::UnboundedSender<wire::ReadManyRequest>,
+        answers: &mut Answers<wire::ReadManyResponse>,
+    ) -> End {
+        self.queue.close();
+        while let Ok(asked) = self.queue.try_recv() {
+            self.take(asked);
+        }
+        while !self.packed.is_empty() {
+            if requests.send(self.pack()).is_err() {
+                return End::Broken(broken(&self.to));
+            }
+        }
+        drop(requests);
+        while !self.under_way.is_empty() {
+            let answer = answers.next().await;
+            if let Err(error) = self.on_answer(answer) {
+                return End::Broken(error);
+            }
+        }
+        // Whatever it ends with changes nothing.
+        let _ = runtime::timeout(END, answers.next()).await;
+        End::Idle
     }
 
     /// Gives those who were just answered their turn, so that they travel together again.
@@ -291,7 +319,14 @@ impl Driver {
 
     fn pack(&mut self) -> wire::ReadManyRequest {
         let now = runtime::now();
-        let packed = self.packed.drain(..self.packed.len().min(PACK));
+        let mut bytes = 0;
+        let fits = |asked: &&Asked| {
+            let first = bytes == 0;
+            bytes += asked.read.encoded_len();
+            first || bytes <= PACK_BYTES
+        };
+        let count = self.packed.iter().take(PACK).take_while(fits).count();
+        let packed = self.packed.drain(..count);
         let reads = packed.map(|Asked { read, until, reply }| {
             let tag = self.next_tag;
             self.next_tag += 1;
@@ -349,6 +384,64 @@ impl Driver {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn driver() -> (Queue, Driver) {
+        let (queue, taken) = mpsc::unbounded_channel();
+        (queue, Driver::new(Endpoint::new("127.0.0.1:1").unwrap(), taken))
+    }
+
+    fn ask(queue: &Queue, read: wire::ReadRequest) -> oneshot::Receiver<Result<Outcome>> {
+        let (reply, answer) = oneshot::channel();
+        let until = runtime::now() + Duration::from_secs(3);
+        assert!(queue.send(Asked { read, until, reply }).is_ok());
+        answer
+    }
+
+    /// A lane that closes for want of reads must not fail one that comes at that moment.
+    #[tokio::test]
+    async fn what_comes_while_a_lane_closes_is_answered() {
+        let (queue, mut driver) = driver();
+        let answer = ask(&queue, read(Some(From::Last(1)), None));
+        let (requests, mut sent) = mpsc::unbounded_channel();
+        let (node, answers) = mpsc::unbounded_channel();
+        let mut answers: Answers<wire::ReadManyResponse> =
+            Box::pin(tokio_stream::wrappers::UnboundedReceiverStream::new(answers));
+        let node = async move {
+            let request: wire::ReadManyRequest = sent.recv().await.expect("it is sent");
+            let result = Some(Answered::Ok(wire::ReadResponse::default()));
+            let answers = vec![wire::ReadAnswer { tag: request.reads[0].tag, result }];
+            assert!(node.send(Ok(wire::ReadManyResponse { answers })).is_ok());
+            assert!(sent.recv().await.is_none(), "no more come");
+        };
+        let (end, ()) = tokio::join!(driver.finish(requests, &mut answers), node);
+        assert!(matches!(end, End::Idle));
+        assert!(answer.await.expect("an answer").expect("no error").is_some());
+        let (reply, _gone) = oneshot::channel();
+        let late = Asked { read: read(None, None), until: runtime::now(), reply };
+        assert!(queue.send(late).is_err(), "the next one opens another lane");
+    }
+
+    #[tokio::test]
+    async fn a_request_stays_small_whatever_the_reads_carry() {
+        let (queue, mut driver) = driver();
+        let at_least = vec![vec![7; 49].into(); 256];
+        let consistency = Some(wire::Consistency { at_least, ..Default::default() });
+        let large = wire::ReadRequest { consistency, ..read(Some(From::Last(1)), None) };
+        let _waiting: Vec<_> = (0..100).map(|_| ask(&queue, large.clone())).collect();
+        driver.take_all();
+        let (mut reads, mut requests) = (0, 0);
+        while !driver.packed.is_empty() {
+            let request = driver.pack();
+            assert!(request.encoded_len() < PACK_BYTES + PACK_BYTES / 8);
+            (reads, requests) = (reads + request.reads.len(), requests + 1);
+        }
+        assert!(reads == 100 && requests > 1, "{reads} in {requests}");
+        // One that is larger by itself goes alone.
+        let huge = wire::ReadRequest { log: "x".repeat(PACK_BYTES), ..Default::default() };
+        let _waiting = [ask(&queue, huge.clone()), ask(&queue, huge)];
+        driver.take_all();
+        assert_eq!((driver.pack().reads.len(), driver.packed.len()), (1, 1));
+    }
 
     fn read(from: Option<From>, to_offset: Option<u64>) -> wire::ReadRequest {
         let from = from.map(|from| wire::ReadFrom { from: Some(from) });
