@@ -93,6 +93,7 @@ fn without_a_detail_the_code_decides() {
         (Code::DeadlineExceeded, Deadline, true, Effect::Unknown),
         (Code::Unimplemented, Unsupported, false, Effect::None),
         (Code::PermissionDenied, Invalid, false, Effect::None),
+        (Code::OutOfRange, Invalid, false, Effect::Unknown),
     ];
     for (code, kind, retryable, effect) in table {
         let status = Status::new(code, "x");

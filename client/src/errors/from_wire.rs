@@ -63,6 +63,9 @@ impl Error {
             Code::Unauthenticated | Code::PermissionDenied => {
                 Self::new(ErrorKind::Invalid, false, Effect::None, message)
             }
+            // Larger than the one who was to read it takes, and so it would be again. It may be the
+            // answer to a write.
+            Code::OutOfRange => Self::new(ErrorKind::Invalid, false, effect, message),
             // Our own timer, or one in between; tonic calls its own CANCELLED.
             Code::DeadlineExceeded | Code::Cancelled => Self::deadline(effect, message),
             _ => Self::broken(effect, message),

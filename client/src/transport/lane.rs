@@ -361,23 +361,23 @@ impl Driver {
         Ok(())
     }
 
-    /// Tells all who wait. True: the node has no lanes.
+    /// Tells all who wait. True: the node has no lanes. Where the end says that no repetition helps,
+    /// each makes a call of its own: a node that has no lanes still has calls, and of reads packed
+    /// together one may have been more than it takes, which is not the others' fault.
     fn close(mut self, end: &End) -> bool {
         self.queue.close();
         while let Ok(asked) = self.queue.try_recv() {
             self.packed.push(asked);
         }
-        let unsupported =
-            matches!(end, End::Broken(error) if error.kind() == ErrorKind::Unsupported);
         let packed = self.packed.into_iter().map(|asked| asked.reply);
         for reply in packed.chain(self.under_way.into_values()) {
             let _ = reply.send(match end {
-                _ if unsupported => Ok(None),
+                End::Broken(error) if !error.is_retryable() => Ok(None),
                 End::Broken(error) => Err(error.clone()),
                 End::Idle => Err(broken(&self.to)),
             });
         }
-        unsupported
+        matches!(end, End::Broken(error) if error.kind() == ErrorKind::Unsupported)
     }
 }
 

@@ -99,6 +99,22 @@ async fn a_stream_that_ends_is_opened_again() {
     tokio::join!(join_all((0..20).map(|n| point(&client, n))), better);
 }
 
+/// Nobody can say which read of a request was too much, and the others are not to suffer.
+#[tokio::test]
+async fn what_a_node_cannot_read_is_asked_by_calls() {
+    let (cluster, client) = cluster().await;
+    cluster.shared.control().lane = Lane::CannotRead(7);
+    join_all((0..20).map(|n| point(&client, n))).await;
+    let lanes = cluster.shared.control().lanes;
+    assert!((1..=20).contains(&lanes), "each read was on a stream once, at most: {lanes} streams");
+    // Without it, a stream lasts.
+    for n in 8..20 {
+        point(&client, n).await;
+    }
+    let control = cluster.shared.control();
+    assert!(control.lanes <= lanes + 1, "{} streams after {lanes}", control.lanes);
+}
+
 #[tokio::test]
 async fn a_node_that_is_silent_costs_no_more_than_the_deadline() {
     let (cluster, client) = cluster().await;

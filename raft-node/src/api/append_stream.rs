@@ -49,13 +49,18 @@ struct Submitted {
     started: runtime::Instant,
 }
 
-struct InFlight {
-    tag: u64,
-    pending: Pending,
-    _window: OwnedSemaphorePermit,
+enum InFlight {
+    Request {
+        tag: u64,
+        pending: Pending,
+        _window: OwnedSemaphorePermit,
+    },
+    /// The next request could not be read, and none will be: the last word of the stream.
+    Unread(Box<ApiError>),
 }
 
-/// Serves one stream until the client ends it, breaks it, or the node stops.
+/// Serves one stream until the client ends it, breaks it, or the node stops. What was taken is
+/// answered in each case.
 pub(super) fn serve(
     context: Arc<Context>,
     requests: Streaming<AppendStreamRequest>,
@@ -63,13 +68,17 @@ pub(super) fn serve(
     let (sender, receiver) = mpsc::channel(WINDOW_REQUESTS);
     runtime::spawn(intake(context.clone(), requests, sender));
     Box::pin(futures::stream::unfold((context, receiver), |(context, mut receiver)| async move {
-        let InFlight { tag, pending, _window } = receiver.recv().await?;
-        let result = match answer(&context, pending).await {
-            Ok(response) => Answer::Ok(response),
-            Err(error) => Answer::Error(*error.0),
+        let next = match receiver.recv().await? {
+            InFlight::Request { tag, pending, _window } => {
+                let result = match answer(&context, pending).await {
+                    Ok(response) => Answer::Ok(response),
+                    Err(error) => Answer::Error(*error.0),
+                };
+                Ok(AppendStreamResponse { tag, result: Some(result) })
+            }
+            InFlight::Unread(why) => Err(why.into_status()),
         };
-        let response = AppendStreamResponse { tag, result: Some(result) };
-        Some((Ok(response), (context, receiver)))
+        Some((next, (context, receiver)))
     }))
 }
 
@@ -93,6 +102,9 @@ async fn intake(
             Ok(request) => request,
             Err(status) => {
                 tracing::debug!(%status, "an append stream broke");
+                let why = InFlight::Unread(Box::new(ApiError::unread(&status)));
+                // Nobody may be there to take it.
+                let _ = answers.send(why).await;
                 return;
             }
         };
@@ -105,7 +117,8 @@ async fn intake(
             Ok(submitted) => submitted,
             Err(error) => Pending::Refused(Box::new(error)),
         };
-        if answers.send(InFlight { tag, pending, _window: permit }).await.is_err() {
+        let taken = InFlight::Request { tag, pending, _window: permit };
+        if answers.send(taken).await.is_err() {
             return;
         }
     }

@@ -27,7 +27,7 @@ const GROWTH_KB: u64 = 128 * 1024;
 
 /// Bytes as they are.
 #[derive(Clone, Default)]
-struct Raw;
+pub(super) struct Raw;
 
 impl Codec for Raw {
     type Encode = Bytes;

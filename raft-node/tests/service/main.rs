@@ -14,6 +14,7 @@ mod many;
 mod proxy;
 mod tails;
 mod truth;
+mod unread;
 
 use std::time::Duration;
 

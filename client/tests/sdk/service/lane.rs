@@ -3,12 +3,14 @@
 use futures::StreamExt;
 use prost::Message;
 use quorate_proto::v1::{
-    self as wire, CallRead, log_service_server::LogService, read_answer::Result as Answer,
+    self as wire, CallRead, Effect, ErrorKind, log_service_server::LogService,
+    read_answer::Result as Answer, read_from::From,
 };
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Node, Out, Sender, out};
+use crate::{cluster::status, state::detail};
 
 /// How a node deals with reads that share a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -24,6 +26,8 @@ pub enum Lane {
     Mute,
     /// Ends the stream at the first read, as a node does that stops.
     Ends,
+    /// Ends the stream at a request that holds a read from this offset, as one that it can't read.
+    CannotRead(u64),
 }
 
 impl Node {
@@ -49,10 +53,19 @@ impl Node {
             let mut answers = Vec::new();
             let lane = self.shared.control().lane;
             self.shared.control().packed.push(request.reads.len());
+            if let Lane::CannotRead(offset) = lane
+                && request.reads.iter().any(|read| begins_at(read, offset))
+            {
+                let why = detail(ErrorKind::Invalid, false, Effect::None);
+                let _ = sender.send(Err(status(why)));
+                return;
+            }
             for wire::TaggedRead { tag, read, timeout_ms } in request.reads {
                 assert!(timeout_ms > 0, "a client always has a deadline");
                 let result = match lane {
-                    Lane::Serves | Lane::Missing => self.whole(read.unwrap()).await,
+                    Lane::Serves | Lane::Missing | Lane::CannotRead(_) => {
+                        self.whole(read.unwrap()).await
+                    }
                     Lane::SendsOff => Ok(Answer::CallRead(CallRead::Large.into())),
                     Lane::Mute => continue,
                     Lane::Ends => return,
@@ -90,6 +103,11 @@ impl Node {
         }
         Ok(Answer::Ok(whole))
     }
+}
+
+fn begins_at(read: &wire::TaggedRead, offset: u64) -> bool {
+    let from = read.read.as_ref().and_then(|read| read.from.as_ref());
+    from.and_then(|from| from.from.as_ref()) == Some(&From::Offset(offset))
 }
 
 fn refusal(status: Status) -> Result<Answer, Status> {

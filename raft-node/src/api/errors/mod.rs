@@ -49,6 +49,17 @@ impl ApiError {
         Self::new(ErrorKind::Invalid, false, Effect::None, message)
     }
 
+    /// A stream ends here because its next request could not be read: too large, or none that this
+    /// version knows. Those before it are answered, so it stands for what was left without an answer,
+    /// none of which was looked at. To send the same again would end the next stream, too.
+    pub fn unread(why: &Status) -> Self {
+        Self::invalid(format!(
+            "a request on this stream could not be read ({}); it and what was sent behind it had no \
+             effect",
+            why.message()
+        ))
+    }
+
     /// Something this version or this replica does not offer.
     pub fn unsupported(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Unsupported, false, Effect::None, message)

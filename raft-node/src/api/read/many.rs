@@ -41,7 +41,8 @@ const MESSAGE_BYTES: usize = 32 * 1024;
 pub(in crate::api) type Answers =
     Pin<Box<dyn Stream<Item = Result<ReadManyResponse, Status>> + Send>>;
 
-/// Serves one stream until the client ends it, breaks it, or the node stops.
+/// Serves one stream until the client ends it, breaks it, or the node stops. What was taken is
+/// answered in each case.
 pub(in crate::api) fn many(context: Arc<Context>, requests: Streaming<ReadManyRequest>) -> Answers {
     let mut intake = Intake::new(context.clone(), requests);
     let mut under_way = FuturesUnordered::new();
@@ -68,7 +69,7 @@ pub(in crate::api) fn many(context: Arc<Context>, requests: Streaming<ReadManyRe
         }
         match (answers.is_empty(), intake.is_over() && under_way.is_empty()) {
             (false, _) => Poll::Ready(Some(Ok(ReadManyResponse { answers }))),
-            (true, true) => Poll::Ready(None),
+            (true, true) => Poll::Ready(intake.unread.take().map(|why| Err(why.into_status()))),
             (true, false) => Poll::Pending,
         }
     }))
@@ -80,6 +81,8 @@ struct Intake {
     requests: Option<Streaming<ReadManyRequest>>,
     /// Of the last request.
     waiting: VecDeque<TaggedRead>,
+    /// Why no more come, if a request could not be read: the last word of the stream.
+    unread: Option<ApiError>,
     /// A node that stops reads no more; what it has taken is answered, then the stream ends and the
     /// client goes on elsewhere.
     stopping: BoxFuture<'static, ()>,
@@ -88,7 +91,7 @@ struct Intake {
 impl Intake {
     fn new(context: Arc<Context>, requests: Streaming<ReadManyRequest>) -> Self {
         let stopping = async move { context.gate.closed().await }.boxed();
-        Self { requests: Some(requests), waiting: VecDeque::new(), stopping }
+        Self { requests: Some(requests), waiting: VecDeque::new(), unread: None, stopping }
     }
 
     /// `None`: there is none now.
@@ -103,7 +106,7 @@ impl Intake {
                 Poll::Ready(Some(Ok(request))) => self.waiting = request.reads.into(),
                 Poll::Ready(Some(Err(status))) => {
                     tracing::debug!(%status, "a stream of reads broke");
-                    self.requests = None;
+                    (self.requests, self.unread) = (None, Some(ApiError::unread(&status)));
                 }
                 Poll::Ready(None) => self.requests = None,
                 Poll::Pending => return None,
