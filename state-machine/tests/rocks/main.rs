@@ -3,6 +3,7 @@
 
 mod damage;
 mod ends;
+mod settings;
 #[path = "../stream/mod.rs"]
 mod stream;
 
