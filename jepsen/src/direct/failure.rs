@@ -25,7 +25,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    pub(super) fn of(status: &Status) -> Self {
+    pub(crate) fn of(status: &Status) -> Self {
         let detail = tonic_types::pb::Status::decode(status.details()).ok().and_then(|status| {
             let any =
                 status.details.into_iter().find(|any| any.type_url.ends_with("ErrorDetail"))?;

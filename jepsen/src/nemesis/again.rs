@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use quorate_jepsen_core::ids::Node;
 
 use super::{
     fault::Fault,
@@ -28,17 +29,21 @@ impl Ongoing {
     pub async fn go_on(&mut self, cluster: &mut Cluster, recorder: &Recorder) -> Result<()> {
         match &self.fault {
             Fault::BitRot { .. } if self.repeated.is_none() => {
-                let mut met = 0;
+                let mut met = rot::Met::default();
                 for node in &self.hit {
                     // Not up yet, or no longer: next time, or never.
                     let mut api = cluster.api(*node)?;
                     if api.status().await.is_err() {
-                        self.before = u64::from(!cluster.running().contains(node));
+                        self.before = u64::from(ended_over_damage(cluster, *node)?);
                         return Ok(());
                     }
-                    met += rot::read_everything(&mut api, recorder).await;
+                    let of_node = rot::read_everything(&mut api, recorder).await;
+                    met.damaged += of_node.damaged;
+                    met.unknown += of_node.unknown;
                 }
-                (self.before, self.repeated) = (met, Some(Instant::now()));
+                // Where some are not known, the damage may be in those.
+                let enough = met.damaged > 0 || met.unknown == 0;
+                (self.before, self.repeated) = (met.damaged, enough.then(Instant::now));
             }
             Fault::Transfer => {
                 if self.repeated.is_some_and(|last| last.elapsed() < TRANSFER_EVERY) {
@@ -105,4 +110,9 @@ impl Ongoing {
         }
         Ok(())
     }
+}
+
+fn ended_over_damage(cluster: &mut Cluster, node: Node) -> Result<bool> {
+    let Some(status) = cluster.exited(node) else { return Ok(false) };
+    Ok(rot::ended_over_damage(status, &cluster.log_of_last_life(node)?))
 }

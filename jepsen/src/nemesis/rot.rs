@@ -1,28 +1,47 @@
-//! Reading everything from a node that has a damaged record.
+//! Reading everything from a node that has a damaged record, and what shows that it was met.
+//!
+//! A node that does not answer may have met it or not. So only its own word counts: the kind of a
+//! refusal, the log of a node that stopped by itself. Or the damaged bytes themselves.
+
+use std::process::ExitStatus;
 
 use quorate_jepsen_core::{
     history::Event,
     op::{Answer, Call, Claim, Identity, ReplicaLog},
 };
+use quorate_proto::v1::ErrorKind;
+use tonic::Status;
 
 use crate::{
+    direct::Failure,
     node_api::NodeApi,
     record::Recorder,
     workload::{REBORN, Workload},
 };
 
-/// Reads all logs from this node, for the history; how many of them it refused to show, or showed
-/// with damaged bytes.
-pub(super) async fn read_everything(api: &mut NodeApi, recorder: &Recorder) -> u64 {
+/// In a node's log, of its state: its own words, or RocksDB's.
+const DAMAGED: [&str; 3] = [" is damaged: ", "damaged state: ", "Corruption: "];
+
+/// What came of reading all logs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Met {
+    /// Logs that the node refused to show because of damage, or showed with damaged bytes.
+    pub damaged: u64,
+    /// Logs of which nothing is known: no answer, or a refusal for another reason.
+    pub unknown: u64,
+}
+
+/// Reads all logs from this node, for the history.
+pub(super) async fn read_everything(api: &mut NodeApi, recorder: &Recorder) -> Met {
     let process = recorder.process();
-    let mut met = 0;
+    let mut met = Met::default();
     for log in Workload::logs() {
         let at = recorder.moment();
         match api.show_all(&log).await {
             Ok((replica, _)) if replica.incarnation.is_none() => {}
             Ok((ReplicaLog { incarnation, start_offset, next_offset, batches, .. }, stamp)) => {
                 let damaged = batches.iter().flat_map(|batch| &batch.records).any(Option::is_none);
-                met += u64::from(damaged);
+                met.damaged += u64::from(damaged);
                 let from = batches.first().map_or(start_offset, |batch| batch.first_offset);
                 // That name stands for one log after the other. Of the others' pages, the first may be of
                 // an older state than the last: no one stamp fits.
@@ -41,9 +60,85 @@ pub(super) async fn read_everything(api: &mut NodeApi, recorder: &Recorder) -> u
             }
             Err(why) => {
                 recorder.fault(format!("n{} does not show {log:?}: {why:#}", api.node()));
-                met += 1;
+                match is_of_damage(&why) {
+                    true => met.damaged += 1,
+                    false => met.unknown += 1,
+                }
             }
         }
     }
     met
+}
+
+/// Did the node say that what it has is damaged?
+fn is_of_damage(why: &anyhow::Error) -> bool {
+    let failure = why.downcast_ref::<Status>().map(Failure::of);
+    failure.is_some_and(|said| said.detail.is_some() && said.kind == ErrorKind::Corrupt)
+}
+
+/// Did a node stop by itself over damage to its state, as it says in the log of that life?
+pub(super) fn ended_over_damage(status: ExitStatus, log: &str) -> bool {
+    let by_itself = status.code().is_some_and(|code| code != 0);
+    by_itself && DAMAGED.iter().any(|word| log.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use anyhow::Result;
+    use prost::Message as _;
+    use quorate_proto::v1::ErrorDetail;
+    use tonic::Code;
+
+    use super::*;
+
+    fn said(kind: ErrorKind) -> anyhow::Error {
+        let detail = ErrorDetail { kind: kind.into(), ..ErrorDetail::default() };
+        let mut packed = tonic_types::pb::Status::default();
+        packed.details.push(Default::default());
+        packed.details[0].type_url = "type.googleapis.com/quorate.v1.ErrorDetail".to_owned();
+        packed.details[0].value = detail.encode_to_vec();
+        Status::with_details(Code::DataLoss, "", packed.encode_to_vec().into()).into()
+    }
+
+    #[test]
+    fn only_the_word_of_a_node_is_of_damage() {
+        assert!(is_of_damage(&said(ErrorKind::Corrupt)));
+        assert!(is_of_damage(&said(ErrorKind::Corrupt).context("reading")));
+        for kind in [ErrorKind::Unavailable, ErrorKind::ShuttingDown, ErrorKind::Deadline] {
+            assert!(!is_of_damage(&said(kind)), "{kind:?}");
+        }
+        assert!(!is_of_damage(&Status::data_loss("no node's word").into()));
+        assert!(!is_of_damage(&Status::unavailable("connection refused").into()));
+        assert!(!is_of_damage(&anyhow::anyhow!("n2 became another log meanwhile")));
+    }
+
+    #[test]
+    fn a_node_that_ends_says_why() {
+        let log =
+            "INFO serving\nERROR group 0 stopped: the state in /d is damaged: Corruption: x\n";
+        let (io, software) = (ExitStatus::from_raw(74 << 8), ExitStatus::from_raw(70 << 8));
+        assert!(ended_over_damage(io, log) && ended_over_damage(software, log));
+        let full = "ERROR the Raft log could not be written (No space left on device)\n";
+        assert!(!ended_over_damage(io, full));
+        assert!(!ended_over_damage(ExitStatus::from_raw(libc::SIGKILL), log), "it was killed");
+        assert!(!ended_over_damage(ExitStatus::from_raw(0), log), "it was told to");
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_meets_no_damage() -> Result<()> {
+        let dir = std::env::temp_dir().join(format!("quorate-rot-{}", std::process::id()));
+        std::fs::create_dir_all(&dir)?;
+        let recorder = Recorder::new(&dir, "rot", 1)?;
+        // Bound and not listened on, so that nobody else comes to listen there.
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.bind("127.0.0.1:0".parse()?)?;
+        let url = format!("http://{}", socket.local_addr()?);
+        let mut api = NodeApi::new(quorate_jepsen_core::ids::Node(1), &url)?;
+        let logs = Workload::logs().len() as u64;
+        let met = read_everything(&mut api, &recorder).await;
+        assert_eq!(met, Met { damaged: 0, unknown: logs });
+        Ok(std::fs::remove_dir_all(&dir)?)
+    }
 }
