@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Measures Quorate side by side with other replicated systems on this machine.
 set -euo pipefail
+# What is shipped is what is measured (docs/adr/0014).
+QUORATE_PROFILE=dist
 # shellcheck source=cluster/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -8,7 +10,7 @@ usage() {
   cat <<'TEXT'
 Usage: cluster/compare.sh [--only-debian] [options of `quorate bench compare`]
 
-Builds Quorate, finds or fetches the others (etcd, NATS JetStream, Redis), starts three nodes of
+Builds Quorate as it is shipped, finds or fetches the others (etcd, NATS JetStream, Redis), starts three nodes of
 each on this machine and runs the same loads against all of them, in turns. Writes compare.json,
 compare.md and compare.svg into docs/performance (or --out DIR). Without options it takes about
 half an hour; `--rounds 1 --duration 2s` gives a first look.

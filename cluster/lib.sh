@@ -11,8 +11,10 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 RUN_DIR=${QUORATE_RUN_DIR:-$ROOT/.run}
 BASE_PORT=${QUORATE_BASE_PORT:-7101}
 NODES=3
+# cargo's profile. A script that measures beside others sets QUORATE_PROFILE to dist (docs/adr/0014).
+PROFILE=${QUORATE_PROFILE:-release}
 # Programs from elsewhere than this checkout's build; then nothing is built.
-BIN_DIR=${QUORATE_BIN_DIR:-${CARGO_TARGET_DIR:-$ROOT/target}/release}
+BIN_DIR=${QUORATE_BIN_DIR:-${CARGO_TARGET_DIR:-$ROOT/target}/$PROFILE}
 
 # ---- talking ------------------------------------------------------------------------------------
 
@@ -62,7 +64,7 @@ need_cargo() {
 
 build() {
   [[ -z ${QUORATE_BIN_DIR:-} ]] || return 0
-  (cd "$ROOT" && cargo build --release --locked --quiet -p quorate-raft-node -p quorate-cluster --bins)
+  (cd "$ROOT" && cargo build --profile "$PROFILE" --locked --quiet -p quorate-raft-node -p quorate-cluster --bins)
 }
 
 quorate() { "$BIN_DIR/quorate" "$@"; }

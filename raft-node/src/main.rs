@@ -1,5 +1,7 @@
 //! `quorate-node`: one node of a cluster.
 
+mod allocator;
+
 fn main() {
     quorate_raft_node::program::main()
 }

@@ -1,6 +1,8 @@
 //! `quorate-node-planted`: a node with a fault planted in it, under a name of its own, so that nobody
 //! takes it for the real one. `jepsen mutants` builds it; no release does.
 
+mod allocator;
+
 use std::{
     sync::{
         OnceLock,

@@ -1,5 +1,5 @@
 //! What belongs to a whole process: its log lines, how it ends when something panics, how it ends
-//! when it is told twice to stop. Each test starts this binary again as
+//! when it is told twice to stop, its allocator. Each test but the last starts this binary again as
 //! a child with itself selected; there the environment variable says what to do.
 
 use std::{
@@ -221,4 +221,20 @@ fn the_last_word_is_the_last_line() {
     assert_eq!(status.code(), Some(74), "{said}");
     assert!(said.lines().count() > REST / 10, "the others were heard before");
     assert!(said.lines().last().unwrap().contains("why it ended"), "{said}");
+}
+
+/// The allocator's own account at the end of the program: it is there, and set as the checkout's
+/// `.cargo/config.toml` says.
+#[test]
+fn the_node_allocates_as_it_was_measured() {
+    let output = Command::new(env!("CARGO_BIN_EXE_quorate-node"))
+        .arg("--version")
+        .env("MALLOC_CONF", "stats_print:true")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    for setting in ["opt.oversize_threshold: 0\n", "opt.dirty_decay_ms: 30000 "] {
+        assert!(said.contains(setting), "no {setting:?} in:\n{said}");
+    }
 }
