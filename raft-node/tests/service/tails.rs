@@ -1,19 +1,19 @@
-//! Many who follow one log, and what may happen to the log under them.
+//! Those who follow a log, and what may happen to it, and to the nodes, under them.
 
 use std::time::Duration;
 
 use quorate_proto::{
     admin::v1::TriggerSnapshotRequest,
     v1::{
-        AppendRequest, AppendResponse, Consistency, DeleteLogRequest, ErrorKind, Level, OnUnmet,
-        ReadFrom, ReadResponse, TailRequest, TrimLogRequest, read_from::From,
+        AppendRequest, AppendResponse, Consistency, DeleteLogRequest, Effect, ErrorKind, Level,
+        OnUnmet, ReadFrom, ReadResponse, TailRequest, TrimLogRequest, read_from::From,
     },
 };
 use quorate_raft_node::runtime;
 use tonic::{Status, Streaming};
 
 use super::{
-    Logs, all, append,
+    Logs, all, append, append_if,
     cluster::{Cluster, detail},
     create,
     levels::{consistency, describe},
@@ -249,4 +249,56 @@ async fn a_tail_goes_on_beside_calls_that_were_given_up() {
     cluster.resume(0);
     append(logs, "a", &["1"]).await;
     assert_eq!(values(&mut tail, 1).await, ["1"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tails_follow_across_a_failover() {
+    let mut cluster = Cluster::start(3, "").await;
+    let leader = cluster.leader().await;
+    create(&mut cluster.logs(leader), "a").await;
+    let first = append(&mut cluster.logs(leader), "a", &["0"]).await;
+    let follower = (leader + 1) % 3;
+    let request = TailRequest {
+        log: "a".to_owned(),
+        from: Some(ReadFrom { from: Some(From::Offset(0)) }),
+        consistency: Some(Consistency {
+            level: Level::Eventual.into(),
+            // The follower may not know of the log yet.
+            at_least: vec![first.position],
+            ..Default::default()
+        }),
+        header_interval_ms: 50,
+        ..Default::default()
+    };
+    let mut tail = cluster.logs(follower).tail(request).await.unwrap().into_inner();
+    let mut seen = Vec::new();
+    let mut headers = 0;
+    while seen.len() < 20 {
+        let message = runtime::timeout(Duration::from_secs(30), tail.message())
+            .await
+            .expect("the tail goes on")
+            .unwrap()
+            .unwrap();
+        headers += usize::from(message.header.is_some());
+        seen.extend(message.batches.iter().flat_map(visible));
+        if seen.len() == 5 && cluster.leader().await == leader {
+            cluster.kill(leader);
+        }
+        if seen.len() < 20 && !message.batches.is_empty() {
+            let value = seen.len().to_string();
+            // Whoever says that it leads may be deposed at that moment; it says so, too.
+            let appended = async {
+                loop {
+                    let mut logs = cluster.logs(cluster.leader().await);
+                    match append_if(&mut logs, "a", &[&value], Default::default()).await {
+                        Ok(_) => break,
+                        Err(status) => assert_eq!(detail(&status).effect(), Effect::None),
+                    }
+                }
+            };
+            runtime::timeout(Duration::from_secs(60), appended).await.expect("somebody leads");
+        }
+    }
+    assert_eq!(seen, (0..20).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert!(headers > 0, "a quiet tail still says how fresh it is");
 }
