@@ -12,6 +12,8 @@
 //! - [`seed`]: the one source of randomness; [`plan`]: fault rounds drawn from a seed.
 //! - [`edn`]: a history for other people's checkers.
 //!
+//! [`named!`] makes an enum of what has a name and a meaning: anomalies here, faults there.
+//!
 //! Every check is a sort and a sweep, n log n in the number of records, which works because every
 //! answer of the service says where in the order of its group it was decided.
 //!
@@ -22,6 +24,7 @@ pub mod check;
 pub mod edn;
 pub mod history;
 pub mod ids;
+mod named;
 pub mod op;
 pub mod payload;
 pub mod plan;

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use quorate_jepsen_core::ids::Node;
+use quorate_jepsen_core::{ids::Node, named};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -242,71 +242,67 @@ impl Fault {
     }
 }
 
-macro_rules! kinds {
-    ($($(#[$doc:meta])* $kind:ident = $name:literal: $what:literal,)*) => {
-        /// Kinds of faults.
-        #[derive(
-            Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-        )]
-        #[serde(rename_all = "kebab-case")]
-        pub enum Kind { $($(#[$doc])* #[doc = $what] $kind,)* }
-
-        impl Kind {
-            /// Every kind there is.
-            pub const ALL: &[Self] = &[$(Self::$kind,)*];
-
-            /// As given on the command line.
-            #[must_use]
-            pub fn name(self) -> &'static str {
-                match self { $(Self::$kind => $name,)* }
-            }
-
-            /// One line for people.
-            #[must_use]
-            pub fn what(self) -> &'static str {
-                match self { $(Self::$kind => $what,)* }
-            }
-        }
-    };
-}
-
 impl Kind {
     /// Those that need a library between a node and its disk.
     pub const BY_PRELOAD: &[Self] =
         &[Self::SlowDisk, Self::StallDisk, Self::DiskFull, Self::SyncError, Self::QuickRestart];
 }
 
-kinds! {
-    Partition = "partition": "Calls between nodes are cut both ways: leader alone, halves, bridge, ring.",
-    OneWay = "one-way": "Calls from or to the leader are cut, the others work.",
-    Aside = "aside": "The old leader and a follower are cut off, not the same way in both directions.",
-    Kill = "kill": "kill -9 of the leader, a follower, or a minority.",
-    Pause = "pause": "SIGSTOP of the leader or a follower.",
-    StallApply = "stall-apply": "A node's consensus and apply stop, while it goes on answering clients.",
-    ReplyLoss = "reply-loss": "A node does what it is told, and its answers do not arrive.",
-    Delay = "delay": "Links between nodes are slow, with jitter.",
-    SlowLink = "slow-link": "Links between nodes carry few bytes a second.",
-    KillAll = "kill-all": "kill -9 of all nodes at once.",
-    PowerAll = "power-all": "Power loss of all nodes at once: what was not synced is gone (root).",
-    RollingRestart = "rolling-restart": "SIGTERM and start of each node in turn.",
-    Transfer = "transfer": "The leadership is handed over again and again.",
-    SlowDisk = "slow-disk": "Writes and syncs of a node take much longer.",
-    StallDisk = "stall-disk": "Writes and syncs of a node hang.",
-    DiskFull = "disk-full": "Writes of a node fail for lack of room; it must stop.",
-    BitFlip = "bit-flip": "A bit of a killed node's log is flipped; it must not start.",
-    BitRot = "bit-rot": "A bit of a stored record is flipped while its node is stopped; it must not show it.",
-    QuickRestart = "quick-restart": "A node with a slow disk is killed and started again before others miss it.",
-    SyncError = "sync-error": "Syncs of a node fail; it must stop.",
-    Snapshot = "snapshot": "Every node builds a snapshot.",
-    Member = "member": "The members change: one more, one less, the leader out, a dead one replaced; others are hurt meanwhile.",
-    FallBehind = "fall-behind": "A follower is away until the log is purged, and needs a snapshot.",
-    ClockJump = "clock-jump": "The wall clock of a node is put forward or back by up to an hour (libfaketime).",
-    FastClock = "fast-clock": "All clocks of a node run fast (libfaketime).",
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+named! {
+    /// Kinds of faults.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    pub enum Kind {
+        /// Calls between nodes are cut both ways: leader alone, halves, bridge, ring.
+        Partition = "partition",
+        /// Calls from or to the leader are cut, the others work.
+        OneWay = "one-way",
+        /// The old leader and a follower are cut off, not the same way in both directions.
+        Aside = "aside",
+        /// kill -9 of the leader, a follower, or a minority.
+        Kill = "kill",
+        /// SIGSTOP of the leader or a follower.
+        Pause = "pause",
+        /// A node's consensus and apply stop, while it goes on answering clients.
+        StallApply = "stall-apply",
+        /// A node does what it is told, and its answers do not arrive.
+        ReplyLoss = "reply-loss",
+        /// Links between nodes are slow, with jitter.
+        Delay = "delay",
+        /// Links between nodes carry few bytes a second.
+        SlowLink = "slow-link",
+        /// kill -9 of all nodes at once.
+        KillAll = "kill-all",
+        /// Power loss of all nodes at once: what was not synced is gone (root).
+        PowerAll = "power-all",
+        /// SIGTERM and start of each node in turn.
+        RollingRestart = "rolling-restart",
+        /// The leadership is handed over again and again.
+        Transfer = "transfer",
+        /// Writes and syncs of a node take much longer.
+        SlowDisk = "slow-disk",
+        /// Writes and syncs of a node hang.
+        StallDisk = "stall-disk",
+        /// Writes of a node fail for lack of room; it must stop.
+        DiskFull = "disk-full",
+        /// A bit of a killed node's log is flipped; it must not start.
+        BitFlip = "bit-flip",
+        /// A bit of a stored record is flipped while its node is stopped; it must not show it.
+        BitRot = "bit-rot",
+        /// A node with a slow disk is killed and started again before others miss it.
+        QuickRestart = "quick-restart",
+        /// Syncs of a node fail; it must stop.
+        SyncError = "sync-error",
+        /// Every node builds a snapshot.
+        Snapshot = "snapshot",
+        /// The members change: one more, one less, the leader out, a dead one replaced; others are hurt meanwhile.
+        Member = "member",
+        /// A follower is away until the log is purged, and needs a snapshot.
+        FallBehind = "fall-behind",
+        /// The wall clock of a node is put forward or back by up to an hour (libfaketime).
+        ClockJump = "clock-jump",
+        /// All clocks of a node run fast (libfaketime).
+        FastClock = "fast-clock",
     }
 }
 

@@ -7,30 +7,21 @@ mod theme;
 use std::fmt;
 
 use quorate_jepsen_core::seed::Seed;
+use quorate_raft_node::crash;
 
 use crate::{cluster::Shape, world::HostId};
 pub use fault::{Fault, Who};
 use theme::KINDS;
 pub use theme::Theme;
 
-/// Crash points that a simulated node comes by.
-pub const POINTS: &[&str] = &[
-    "log.append.queued",
-    "log.append.written",
-    "log.vote.synced",
-    "log.truncate.written",
-    "log.purge.written",
-    "apply.begin",
-    "apply.written",
-    "snapshot.build.begin",
-    "snapshot.build.checkpointed",
-    "snapshot.build.sealed",
-    "snapshot.receive.file",
-    "snapshot.receive.complete",
-    "snapshot.install.prepared",
-    "snapshot.install.adopted",
-    "snapshot.install.switched",
-];
+/// Those of the log's own files and threads: a simulated node keeps its log in other hands.
+const NOT_HERE: [&str; 2] = ["log.append.synced", "log.segment.rolled"];
+
+/// Crash points that a simulated node comes by: all there are but a few.
+#[must_use]
+pub fn points() -> Vec<&'static str> {
+    crash::POINTS.iter().copied().filter(|point| !NOT_HERE.contains(point)).collect()
+}
 
 /// A fault and its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,7 +96,7 @@ fn draw_fault(seed: &mut Seed, shape: &Shape, kind: usize) -> Fault {
         1 => Fault::PowerLoss { who, down },
         2 => Fault::PowerLossOfAll { down },
         3 => {
-            let point = seed.pick(POINTS);
+            let point = *seed.pick(&points());
             Fault::DieAt { who, point, after: seed.below(4) as u32 }
         }
         4 => Fault::Pause { who, ticks },

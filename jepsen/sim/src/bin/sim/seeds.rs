@@ -87,7 +87,7 @@ fn not_covered(total: &BTreeMap<&'static str, u64>, theme: Option<Theme>) -> Opt
     }
     if theme.is_none_or(|theme| theme == Theme::Mixed) {
         wanted.extend(["lost log entries", "lost votes"]);
-        wanted.extend(schedule::POINTS);
+        wanted.extend(schedule::points());
     }
     wanted.extend(faults);
     let never: Vec<_> =
