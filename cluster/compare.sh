@@ -63,7 +63,8 @@ from_debian() {
   local name=$1 file=$2 dir=$PEERS_DIR/debian-$1 program=$PEERS_DIR/$1
   shift 2
   command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return 1
-  if [[ ! -x $program ]]; then
+  # Also one whose checkout has moved: it names its libraries by their path.
+  if ! "$program" --version >/dev/null 2>&1; then
     info "fetching $name from Debian"
     local package
     rm -rf -- "$dir"
