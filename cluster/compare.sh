@@ -10,10 +10,10 @@ usage() {
   cat <<'TEXT'
 Usage: cluster/compare.sh [--only-debian] [options of `quorate bench compare`]
 
-Builds Quorate as it is shipped, finds or fetches the others (etcd, NATS JetStream, Redis), starts three nodes of
-each on this machine and runs the same loads against all of them, in turns. Writes compare.json,
-compare.md and compare.svg into docs/performance (or --out DIR). Without options it takes about
-half an hour; `--rounds 1 --duration 2s` gives a first look.
+Builds Quorate as it is shipped, finds or fetches the others (etcd, NATS JetStream, Redis), starts
+three nodes of each on this machine and runs the same loads against all of them, in turns. Writes
+compare.json, compare.md and compare.svg into docs/performance (or --out DIR). Without options it
+takes about half an hour; `--rounds 1 --duration 2s` gives a first look.
 
 Where the others come from, in this order:
   a program on the PATH, or named by QUORATE_ETCD, QUORATE_NATS, QUORATE_REDIS;

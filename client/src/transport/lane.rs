@@ -415,6 +415,8 @@ mod tests {
         };
         let (end, ()) = tokio::join!(driver.finish(requests, &mut answers), node);
         assert!(matches!(end, End::Idle));
+        // With it goes every read that was left without an answer.
+        drop(driver);
         assert!(answer.await.expect("an answer").expect("no error").is_some());
         let (reply, _gone) = oneshot::channel();
         let late = Asked { read: read(None, None), until: runtime::now(), reply };
