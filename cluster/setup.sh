@@ -28,7 +28,8 @@ need_cargo
 have_libclang() {
   local dir
   for dir in ${LIBCLANG_PATH:-} /usr/lib/llvm-*/lib /usr/lib/*-linux-gnu /usr/lib64 /usr/local/lib; do
-    compgen -G "$dir/libclang*.so*" >/dev/null && return 0
+    # Not libclang-cpp, which comes with other packages: the bindings can't be made with it.
+    compgen -G "$dir/libclang[.-]*so*" | grep -qv 'libclang-cpp\.' && return 0
   done
   return 1
 }
