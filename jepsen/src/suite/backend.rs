@@ -155,21 +155,28 @@ impl Backend {
 }
 
 /// Keeps what this program mounts to itself and its nodes: the kernel unmounts it when the last of
-/// them is gone, however it ended. Without root nothing can be mounted anyway.
+/// them is gone, however it ended. Without root nothing can be mounted anyway. In a plain `chroot`,
+/// whose `/` is no mount point, the kernel can't keep mounts apart: it says so, and what is mounted
+/// stays mounted if this program is killed.
 ///
 /// # Errors
-/// The kernel refuses root.
+/// The kernel refuses root for another reason.
 pub fn own_mounts() -> Result<()> {
     // SAFETY: these calls change the calling thread and touch no memory but the literals.
-    unsafe {
+    let refused = unsafe {
         if libc::geteuid() != 0 || libc::unshare(libc::CLONE_NEWNS) != 0 {
             return Ok(());
         }
         let (none, all) = (std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE);
-        if libc::mount(none, c"/".as_ptr(), none, all, none.cast()) != 0 {
-            return Err(std::io::Error::last_os_error()).context("mounts of its own");
+        if libc::mount(none, c"/".as_ptr(), none, all, none.cast()) == 0 {
+            return Ok(());
         }
+        std::io::Error::last_os_error()
+    };
+    if refused.raw_os_error() != Some(libc::EINVAL) {
+        return Err(refused).context("mounts of its own");
     }
+    eprintln!("NO MOUNTS OF ITS OWN HERE (/ is no mount point): what a killed run mounted stays");
     Ok(())
 }
 
