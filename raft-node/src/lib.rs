@@ -13,6 +13,7 @@ pub mod peer;
 pub mod program;
 pub mod raft;
 pub mod read;
+mod remove;
 pub mod runtime;
 pub mod shutdown;
 pub mod write;

@@ -1,9 +1,13 @@
 //! [`PeerHandler`] on openraft's handle.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use async_trait::async_trait;
-use futures::{StreamExt, stream::BoxStream};
+use futures::{
+    StreamExt,
+    future::{Either, select},
+    stream::BoxStream,
+};
 use openraft::{
     Raft, ReadPolicy, Snapshot,
     async_runtime::WatchReceiver as _,
@@ -25,7 +29,7 @@ use crate::raft::{
     snapshot_data::SnapshotDir,
     types::{
         TypeConfig,
-        alias::{SnapshotMeta, Vote},
+        alias::{RaftLogId, SnapshotMeta, Vote},
     },
 };
 
@@ -56,10 +60,35 @@ where
         Raft::stream_append(self, requests).map(|r| r.map_err(HandlerError::from)).boxed()
     }
 
+    /// openraft answers a heartbeat when everything that it took before is durable. A disk that is
+    /// busy with what the leader itself sends would then cost the leader its lease, and the group an
+    /// election that helps nobody. What a heartbeat confirms is who leads: that is so as soon as the
+    /// core has taken it, once something of this leader (and so its vote) is durable here.
     async fn heartbeat(&self, request: AppendRequest) -> Result<AppendResult, HandlerError> {
-        let prev = request.prev_log_id;
+        let (vote, prev) = (request.vote, request.prev_log_id);
         let last = request.entries.last().map(|e| e.log_id).or(prev);
-        Ok(match self.append_entries(request).await? {
+        let durable = || self.watch_log_progress().get().is_some_and(|done| done.vote == vote);
+        let early = request.entries.is_empty() && durable();
+        let answer = self.append_entries(request);
+        let answer = if early {
+            // Behind the request in the core's queue.
+            let taken = self.with_raft_state(move |state| {
+                let matches = |prev: &RaftLogId| {
+                    let committed = state.local_committed();
+                    committed.is_some_and(|id| prev.index() <= id.index())
+                        || state.log_ids.get(prev.index()) == Some(*prev)
+                };
+                *state.vote_ref() == vote && prev.as_ref().is_none_or(matches)
+            });
+            match select(pin!(answer), pin!(taken)).await {
+                Either::Left((answer, _)) => answer?,
+                Either::Right((Ok(true), _)) => return Ok(Ok(last)),
+                Either::Right((_, answer)) => answer.await?,
+            }
+        } else {
+            answer.await?
+        };
+        Ok(match answer {
             AppendEntriesResponse::Success => Ok(last),
             AppendEntriesResponse::PartialSuccess(matched) => Ok(matched),
             AppendEntriesResponse::HigherVote(vote) => Err(AppendRefusal::HigherVote(vote)),

@@ -166,10 +166,11 @@ impl GroupState {
     }
 
     fn replace_snapshot(&self, new: Snapshot) {
-        let mut slot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
         let path = new.dir.path().to_owned();
+        // Consensus asks for the snapshot's index: nothing waits for a disk behind this lock.
+        let old = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).replace(new);
         // At a start openraft may install the snapshot that is there already.
-        if let Some(old) = slot.replace(new).filter(|old| old.dir.path() != path) {
+        if let Some(old) = old.filter(|old| old.dir.path() != path) {
             generations::forget_snapshot(&old.dir);
         }
     }

@@ -51,6 +51,11 @@ impl TestDisk {
         self.set(Mode::Stalled);
     }
 
+    /// What waited is written.
+    pub fn go_on(&self) {
+        self.set(Mode::Honest);
+    }
+
     /// From now on writes are confirmed and forgotten.
     pub fn lie(&self) {
         self.set(Mode::Lying);

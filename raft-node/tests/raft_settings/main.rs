@@ -2,6 +2,7 @@
 //! scenario does no harm, with the unsafe one the same scenario does (which also shows that the
 //! scenario still reaches what it is about).
 
+mod busy_disks;
 mod cluster;
 mod disk;
 mod durable_quorum;

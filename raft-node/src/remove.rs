@@ -1,0 +1,220 @@
+//! Removes directories of large files without taking the disk from the log.
+//!
+//! A file system mounted with `discard` (most images for clouds are) tells the device about every
+//! block that it gets back, and devices serve little else meanwhile: removing eight files of 64 MiB
+//! one after the other left a writer like the log's 18 durable writes a second out of 32,000. So one
+//! thread for the whole process gives large files back in steps, and rests between them.
+
+use std::{
+    collections::VecDeque,
+    fs::{self, File},
+    io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::{
+        OnceLock,
+        mpsc::{self, Receiver, Sender},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Given back at once, bytes. Half of it takes longer in all; twice as much holds up the log's
+/// writes twice as long (20 ms where this was measured).
+const STEP: u64 = 8 << 20;
+
+/// Rests between steps are so many times as long as the step took, while little waits.
+const REST: f64 = 3.0;
+
+/// From so many waiting bytes on there are no rests: room that others need is not kept back.
+const HURRY: u64 = 4 << 30;
+
+/// No rest is longer: a device that hangs once must not put off the next step for minutes.
+const LONGEST_REST: Duration = Duration::from_secs(1);
+
+/// Removes the directory `path`, which nobody uses any more, soon and elsewhere. What is left when
+/// the process ends is for the next start to sweep.
+///
+/// Files with another name (a hard link) stay whole under that. Nobody may have one of the others
+/// open: it is cut short before it goes.
+pub fn directory(path: PathBuf) {
+    // Another thread would finish whenever it likes.
+    if cfg!(feature = "simulation") {
+        return told(&path, fs::remove_dir_all(&path));
+    }
+    static QUEUE: OnceLock<Sender<PathBuf>> = OnceLock::new();
+    let queue = QUEUE.get_or_init(|| {
+        let (queue, jobs) = mpsc::channel();
+        if let Err(error) = thread::Builder::new().name("remove".to_owned()).spawn(|| run(jobs)) {
+            tracing::warn!(%error, "no thread to remove directories: done at once instead");
+        }
+        queue
+    });
+    if let Err(mpsc::SendError(path)) = queue.send(path) {
+        told(&path, fs::remove_dir_all(&path));
+    }
+}
+
+/// Costs disk, never correctness: leftovers are swept at the next start.
+fn told(path: &Path, removed: io::Result<()>) {
+    if let Err(error) = removed
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), %error, "could not remove an obsolete directory");
+    }
+}
+
+fn run(jobs: Receiver<PathBuf>) {
+    let mut backlog = Backlog { jobs, waiting: VecDeque::new() };
+    while let Ok(path) = backlog.next() {
+        told(&path, remove(&path, &mut backlog));
+    }
+}
+
+/// Directories that wait, each with what it gives back.
+struct Backlog {
+    jobs: Receiver<PathBuf>,
+    waiting: VecDeque<(PathBuf, u64)>,
+}
+
+impl Backlog {
+    fn next(&mut self) -> Result<PathBuf, mpsc::RecvError> {
+        self.take_all();
+        match self.waiting.pop_front() {
+            Some((path, _)) => Ok(path),
+            None => self.jobs.recv(),
+        }
+    }
+
+    fn take_all(&mut self) {
+        while let Ok(path) = self.jobs.try_recv() {
+            let bytes = bytes_of(&path).unwrap_or(0);
+            self.waiting.push_back((path, bytes));
+        }
+    }
+
+    /// Rests behind a step that took so long.
+    fn rest(&mut self, took: Duration) {
+        self.take_all();
+        thread::sleep(rest(took, self.waiting.iter().map(|(_, bytes)| bytes).sum()));
+    }
+}
+
+fn rest(took: Duration, waiting: u64) -> Duration {
+    let calm = 1.0 - waiting.min(HURRY) as f64 / HURRY as f64;
+    took.mul_f64(REST * calm).min(LONGEST_REST)
+}
+
+/// Bytes that removing the directory gives back.
+fn bytes_of(path: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for item in fs::read_dir(path)? {
+        let meta = item?.metadata()?;
+        bytes += if meta.is_file() && meta.nlink() == 1 { meta.len() } else { 0 };
+    }
+    Ok(bytes)
+}
+
+fn remove(dir: &Path, backlog: &mut Backlog) -> io::Result<()> {
+    for item in fs::read_dir(dir)? {
+        let item = item?;
+        if item.file_type()?.is_dir() {
+            fs::remove_dir_all(item.path())?;
+        } else {
+            give_back(&item.path(), |took| backlog.rest(took))?;
+        }
+    }
+    fs::remove_dir(dir)
+}
+
+/// Removes one file: in steps from its end, if this is its only name.
+fn give_back(path: &Path, mut rest: impl FnMut(Duration)) -> io::Result<()> {
+    let meta = fs::symlink_metadata(path)?;
+    if meta.is_file() && meta.nlink() == 1 && meta.len() > STEP {
+        let file = File::options().write(true).open(path)?;
+        for step in (1..meta.len().div_ceil(STEP)).rev() {
+            let began = Instant::now();
+            file.set_len(step * STEP)?;
+            rest(began.elapsed());
+        }
+    }
+    let began = Instant::now();
+    fs::remove_file(path)?;
+    rest(began.elapsed());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn large(path: &Path) {
+        let file = File::create(path).unwrap();
+        file.set_len(3 * STEP + 1).unwrap();
+    }
+
+    #[test]
+    fn a_file_goes_in_steps() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("7.blob");
+        large(&path);
+        let mut left = Vec::new();
+        give_back(&path, |_| left.push(fs::metadata(&path).ok().map(|meta| meta.len()))).unwrap();
+        assert_eq!(left, [Some(3 * STEP), Some(2 * STEP), Some(STEP), None]);
+    }
+
+    #[test]
+    fn a_file_with_another_name_stays_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("7.blob"), dir.path().join("other"));
+        large(&path);
+        fs::hard_link(&path, &other).unwrap();
+        let mut steps = 0;
+        give_back(&path, |_| steps += 1).unwrap();
+        assert!(!path.exists());
+        assert_eq!((fs::metadata(&other).unwrap().len(), steps), (3 * STEP + 1, 1));
+    }
+
+    #[test]
+    fn rests_end_when_much_waits() {
+        assert_eq!(rest(ms(10), 0), ms(30));
+        assert_eq!(rest(ms(10), HURRY / 2), ms(15));
+        assert_eq!(rest(ms(10), HURRY), Duration::ZERO);
+        assert_eq!(rest(ms(10), u64::MAX), Duration::ZERO);
+        assert_eq!(rest(Duration::from_secs(60), 0), LONGEST_REST);
+    }
+
+    #[test]
+    fn what_waits_is_what_is_given_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (dir.path().join("1"), dir.path().join("2"));
+        fs::create_dir(&one).unwrap();
+        fs::create_dir(&two).unwrap();
+        large(&one.join("a"));
+        fs::hard_link(one.join("a"), two.join("a")).unwrap();
+        large(&two.join("b"));
+        assert_eq!((bytes_of(&one).unwrap(), bytes_of(&two).unwrap()), (0, 3 * STEP + 1));
+        assert!(bytes_of(&dir.path().join("3")).is_err());
+    }
+
+    #[test]
+    fn directories_go_one_after_the_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = [1, 2, 3].map(|n| dir.path().join(n.to_string()));
+        for path in &paths {
+            fs::create_dir_all(path.join("sub")).unwrap();
+            large(&path.join("a"));
+            directory(path.clone());
+        }
+        directory(dir.path().join("missing"));
+        let end = Instant::now() + Duration::from_secs(30);
+        while paths.iter().any(|path| path.exists()) {
+            assert!(Instant::now() < end, "they go");
+            thread::sleep(ms(5));
+        }
+    }
+}

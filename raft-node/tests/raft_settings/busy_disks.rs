@@ -1,0 +1,44 @@
+//! A heartbeat says who leads, not what is durable: followers whose disks are busy for longer than
+//! a lease answer it, and the leader that their entries wait for stays.
+
+use std::time::Duration;
+
+use quorate_raft_node::{raft::settings::Timing, runtime};
+
+use crate::cluster::{Cluster, NODES, eventually};
+
+const TIMING: Timing = Timing { heartbeat_ms: 100, election_min_ms: 500, election_max_ms: 1000 };
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn followers_with_busy_disks_keep_their_leader() {
+    let mut cluster = Cluster::start(TIMING, |_| {}).await;
+    let at = cluster.write(1, "before").await.expect("a healthy cluster");
+    for id in NODES {
+        cluster.applied(id, at).await;
+    }
+    let term = cluster.term(1);
+    for follower in [2, 3] {
+        cluster.disk(follower).stall();
+    }
+    let (late, ()) = tokio::join!(cluster.propose(1, "late"), async {
+        let busy_for = Duration::from_millis(4 * TIMING.election_max_ms);
+        runtime::sleep(busy_for).await;
+        // Answers that came meanwhile, not those from before.
+        let lease = Duration::from_millis(TIMING.election_max_ms);
+        let heard =
+            || cluster.group(1).vitals().quorum_ack_age.filter(|age| *age < lease).map(drop);
+        eventually("a quorum answers heartbeats", heard).await;
+        let ballots = cluster.network.ballots();
+        assert!(ballots.iter().all(|ballot| ballot.candidate == 1), "{ballots:?}");
+        let applied = cluster.group(1).vitals().applied_index.0;
+        assert!(Some(applied) < cluster.log_end(1), "it waits: {applied}");
+        for follower in [2, 3] {
+            cluster.disk(follower).go_on();
+        }
+    });
+    let at = late.expect("it was only late");
+    assert_eq!((cluster.led_by(&NODES), cluster.term(1)), (Some(1), term));
+    for id in NODES {
+        cluster.applied(id, at).await;
+    }
+}
