@@ -181,7 +181,8 @@ pub enum BenchCommand {
     #[command(after_help = "Examples:\n  quorate bench overload\n  \
         quorate bench overload --batch 1 --size 128 --duration 30s\n  \
         quorate bench overload --set limits.inflight_mb=16 --output json\n\n\
-        Looks for the peak first, then sends requests at a multiple of it, without retries.")]
+        Looks for the peak first, measures it for as long as --duration says, then sends requests at \
+        a multiple of it, without retries, and measures the peak again.")]
     Overload(OverloadArgs),
 }
 

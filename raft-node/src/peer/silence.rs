@@ -11,6 +11,10 @@ use crate::runtime::{self, Instant};
 /// Shorter silences are not worth a line: a pause of either machine, a lost heartbeat.
 const WORTH_A_LINE: Duration = Duration::from_secs(1);
 
+/// A peer that was not called for so long was not silent meanwhile, for all that is known: a follower
+/// calls the others only when it asks for votes.
+const NOT_CALLED: Duration = Duration::from_secs(5);
+
 /// How often a silence that lasts is mentioned again.
 const REMIND: Duration = Duration::from_secs(60);
 
@@ -21,6 +25,8 @@ pub(super) struct Silence(Mutex<Option<Unanswered>>);
 #[derive(Clone, Copy, Debug)]
 struct Unanswered {
     since: Instant,
+    /// The last call that failed.
+    last: Instant,
     /// When it was last mentioned.
     said: Option<Instant>,
 }
@@ -30,7 +36,12 @@ impl Silence {
     pub fn failed(&self) -> Option<Duration> {
         let now = runtime::now();
         let mut silence = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let unanswered = silence.get_or_insert(Unanswered { since: now, said: None });
+        let new = Unanswered { since: now, last: now, said: None };
+        let unanswered = silence.get_or_insert(new);
+        if now.duration_since(unanswered.last) > NOT_CALLED {
+            *unanswered = new;
+        }
+        unanswered.last = now;
         let lasted = now.duration_since(unanswered.since);
         let due = match unanswered.said {
             None => lasted >= WORTH_A_LINE,
@@ -73,6 +84,15 @@ mod tests {
         assert_eq!(for_seconds(&silence, 130).await, [1, 61, 121]);
         assert_eq!(silence.answered(), Some(Duration::from_secs(130)));
         assert_eq!(silence.answered(), None, "it is over");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_nobody_called_was_not_silent() {
+        let silence = Silence::default();
+        assert_eq!(silence.failed(), None);
+        runtime::sleep(NOT_CALLED * 2).await;
+        assert_eq!(silence.failed(), None, "two votes that failed are no silence of ten seconds");
+        assert_eq!(for_seconds(&silence, 3).await, [1]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,8 +6,8 @@ use quorate_state_machine::planted;
 /// Timing of elections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// Leader's heartbeat interval. Its acknowledgement waits for the follower's flush, so this
-    /// must be well above the slow end of an fsync.
+    /// Leader's heartbeat interval, and how long an answer may take. It does not wait for the
+    /// follower's disk (`peer::raft_handler`).
     pub heartbeat_ms: u64,
     /// Lower end of the randomised election timeout.
     pub election_min_ms: u64,

@@ -1,8 +1,10 @@
 //! `quorate bench overload`: more is offered than the nodes can take. What gets through, how long
 //! that takes, what the rest is told, and what it costs in memory.
 //!
-//! First the peak is looked for with callers that wait for their answers; then requests leave at a
-//! multiple of it, one gRPC call each and without retries, so that every refusal is seen.
+//! First the peak is looked for with callers that wait for their answers, and measured for as long as
+//! more is offered later: what a disk takes in for seconds it need not take for a minute. Then
+//! requests leave at a multiple of it, one gRPC call each and without retries, so that every refusal
+//! is seen; then the peak is measured again.
 
 mod report;
 mod tally;
@@ -74,19 +76,21 @@ pub async fn run(args: &OverloadArgs, output: Output) -> Result<(), Failure> {
     };
     let mut peak: Option<(u32, Report)> = None;
     for callers in CALLERS {
-        let report = sender.closed(&cluster, args, callers).await?;
+        let report = sender.closed(&cluster, args, callers, args.peak_duration).await?;
         let rate = units::grouped(report.records_per_s.round() as u64);
         output.note(&format!("{callers:>5} callers: {rate} records/s"));
         if peak.as_ref().is_none_or(|(_, best)| report.records_per_s > best.records_per_s) {
             peak = Some((callers, report));
         }
     }
-    let (peak_callers, peak) = peak.expect("there are callers");
-    if peak.requests == 0 {
+    let (callers, burst) = peak.expect("there are callers");
+    if burst.requests == 0 {
         return Err(Failure::refused("nothing was acknowledged while the peak was looked for")
             .advise("a longer --peak-duration"));
     }
-    let per_second = peak.requests_per_s * args.factor;
+    output.note(&format!("the peak for {}", units::duration(args.duration)));
+    let before = sender.closed(&cluster, args, callers, args.duration).await?;
+    let per_second = before.requests_per_s * args.factor;
     output.note(&format!(
         "offering {} records/s for {}",
         units::grouped((per_second * f64::from(args.batch)).round() as u64),
@@ -94,8 +98,9 @@ pub async fn run(args: &OverloadArgs, output: Output) -> Result<(), Failure> {
     ));
     let offered = sender.open(&mut cluster, args.duration, per_second).await?;
     // The machine may have changed meanwhile: other programs, fuller disks.
-    let after = sender.closed(&cluster, args, peak_callers).await?;
-    let mut report = offered.report(args, load_average, peak_callers, [&peak, &after]);
+    output.note(&format!("the peak again for {}", units::duration(args.duration)));
+    let after = sender.closed(&cluster, args, callers, args.duration).await?;
+    let mut report = offered.report(args, load_average, callers, [&burst, &before, &after]);
     report.trims_failed = sender.trimmer.failed();
     if output.is_json() {
         output.json(&report)?;
@@ -182,12 +187,13 @@ impl Sender {
         cluster: &Cluster,
         args: &OverloadArgs,
         callers: u32,
+        duration: Duration,
     ) -> Result<Report, Failure> {
         let load = Load {
             clients: callers,
             connections: args.connections,
             size: args.size,
-            duration: args.peak_duration,
+            duration,
             count: None,
             warm_up: WARM_UP,
         };

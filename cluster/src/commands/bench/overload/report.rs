@@ -18,9 +18,12 @@ pub struct Overload {
     pub load_average: f64,
     /// Callers at the peak.
     pub peak_callers: u32,
-    /// Records a second at the peak.
+    /// Records a second for some seconds, when the peak was looked for.
+    #[serde(default)]
+    pub burst_records_per_s: f64,
+    /// Records a second at the peak, for as long as more is offered later.
     pub peak_records_per_s: f64,
-    /// The same with as many callers behind the overload.
+    /// The same behind the overload.
     #[serde(default)]
     pub peak_after_records_per_s: f64,
     /// Latency of a request at the peak, 99 of 100.
@@ -92,7 +95,8 @@ impl Overload {
         let l = &self.latency_us;
         let mut text = format!(
             "{} records of {} a request, load average {:.1}\n\
-             {:>12} records/s at the peak ({} callers, {} p99), {} behind the overload\n\
+             {:>12} records/s at the peak ({} callers, {} p99), {} behind the overload; {} for \
+             some seconds\n\
              {:>12} records/s offered for {}\n\
              {:>12} records/s acknowledged: {:.0} % of the peak, {:.0} % in the worst second\n\
              {:>12} p50   {} p90   {} p99   {} max\n\
@@ -105,6 +109,7 @@ impl Overload {
             self.peak_callers,
             time(self.peak_p99_us),
             rate(self.peak_after_records_per_s),
+            rate(self.burst_records_per_s),
             rate(self.offered_records_per_s),
             units::duration(Duration::from_secs_f64(self.elapsed_s)),
             rate(self.goodput_records_per_s),

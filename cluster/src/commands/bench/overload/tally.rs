@@ -113,15 +113,15 @@ fn nanos(time: Duration) -> u64 {
 }
 
 impl Offered {
-    /// `peaks`: before it was offered, and behind it.
+    /// `peaks`: while it was looked for, before this was offered, and behind it.
     pub fn report(
         self,
         args: &OverloadArgs,
         load: f64,
         callers: u32,
-        peaks: [&Report; 2],
+        peaks: [&Report; 3],
     ) -> Overload {
-        let [before, after] = peaks.map(|peak| peak.records_per_s);
+        let [burst, before, after] = peaks.map(|peak| peak.records_per_s);
         let peak = f64::midpoint(before, after);
         let (seconds, batch) = (self.elapsed.as_secs_f64(), f64::from(args.batch));
         // Of whole seconds in which it was offered: answers behind the end are not its goodput.
@@ -134,9 +134,10 @@ impl Offered {
             batch: args.batch,
             load_average: load,
             peak_callers: callers,
+            burst_records_per_s: burst,
             peak_records_per_s: before,
             peak_after_records_per_s: after,
-            peak_p99_us: peaks[0].latency_us.p99,
+            peak_p99_us: peaks[1].latency_us.p99,
             elapsed_s: seconds,
             offered_records_per_s: self.sent as f64 * batch / seconds,
             goodput_records_per_s: goodput,
