@@ -3,11 +3,14 @@
 //! state.
 //!
 //! As there, nothing is logged: after a crash the store is what its last flush wrote, and the Raft
-//! log is applied again from there. A flush writes beside, syncs, and renames.
+//! log is applied again from there.
+
+mod error;
+mod faults;
+mod file;
 
 use std::{
-    fs::{self, File},
-    io::{self, Write as _},
+    fs,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -15,62 +18,23 @@ use std::{
     },
 };
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
 
+pub use self::error::StoreError;
 use crate::{
     apply::{self, ApplyItem},
-    keys::{self, Key},
+    keys,
     memory::Memory,
     outcome::Outcome,
     planted,
     read::Reader,
     store::Compression,
     types::LogPoint,
-    values::LogMeta,
-    view::{View, ViewError, Write, Writes},
+    view::{View, Writes},
 };
-
-/// The one file of a store.
-const FILE: &str = "state.image";
-
-/// Begins the file.
-const MAGIC: &[u8; 8] = b"QIMAGE01";
 
 /// Reads of a frozen state.
 pub type ReadView = Reader<Arc<Memory>>;
-
-/// The store failed. What the call was to write is not written.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// What is stored is damaged.
-    #[error("the state in {} is damaged: {why}", dir.display())]
-    Damaged {
-        /// Which store.
-        dir: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// A copy is never made over something else.
-    #[error("{} exists, so no checkpoint can be made there", dir.display())]
-    Exists {
-        /// Where.
-        dir: PathBuf,
-    },
-    /// Nothing is applied to a store that was opened for reading.
-    #[error("the state in {} was opened for reading only", dir.display())]
-    ReadOnly {
-        /// Which store.
-        dir: PathBuf,
-    },
-    /// The file system failed.
-    #[error("{}: {source}", dir.display())]
-    Io {
-        /// Which directory.
-        dir: PathBuf,
-        /// What.
-        source: io::Error,
-    },
-}
 
 /// Settings of a store. None of RocksDB's mean anything here.
 #[derive(Clone, Debug, Default)]
@@ -110,23 +74,15 @@ struct State {
     durable: Option<LogPoint>,
 }
 
-fn io_error(dir: &Path) -> impl Fn(io::Error) -> StoreError {
-    move |source| StoreError::Io { dir: dir.to_owned(), source }
-}
-
-fn view_error(dir: &Path) -> impl Fn(ViewError) -> StoreError {
-    move |error| StoreError::Damaged { dir: dir.to_owned(), why: error.to_string() }
-}
-
 impl Store {
     /// Opens the store in `dir`; makes it if there is none.
     ///
     /// # Errors
     /// [`StoreError`].
     pub fn open(dir: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
-        fs::create_dir_all(dir).map_err(io_error(dir))?;
-        if !dir.join(FILE).try_exists().map_err(io_error(dir))? {
-            write_image(dir, &Memory::new()).map_err(io_error(dir))?;
+        fs::create_dir_all(dir).map_err(error::io(dir))?;
+        if !file::path(dir).try_exists().map_err(error::io(dir))? {
+            file::write(dir, &Memory::new()).map_err(error::io(dir))?;
         }
         Ok(Self { writable: true, ..Self::open_read_only(dir, options)? })
     }
@@ -136,10 +92,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; also if there is none.
     pub fn open_read_only(dir: &Path, _options: &StoreOptions) -> Result<Self, StoreError> {
-        let bytes = fs::read(dir.join(FILE)).map_err(io_error(dir))?;
-        let rows = parse_image(bytes.into())
-            .map_err(|why| StoreError::Damaged { dir: dir.to_owned(), why: why.to_owned() })?;
-        let applied = rows.reader().map_err(view_error(dir))?.applied();
+        let rows = file::read(dir)?;
+        let applied = rows.reader().map_err(error::view(dir))?.applied();
         let state = State { rows: Arc::new(rows), applied, durable: applied };
         let (state, flipped) = (Mutex::new(state), AtomicBool::new(false));
         Ok(Self { dir: dir.to_owned(), writable: false, state, flipped })
@@ -171,7 +125,7 @@ impl Store {
         }
         let mut state = self.state();
         let (writes, outcomes) =
-            apply::commit(&*state.rows, items).map_err(view_error(&self.dir))?;
+            apply::commit(&*state.rows, items).map_err(error::view(&self.dir))?;
         Arc::make_mut(&mut state.rows).write(writes.clone());
         if let Some(last) = items.last() {
             state.applied = Some(last.at);
@@ -197,7 +151,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn raft_meta(&self) -> Result<Option<Bytes>, StoreError> {
-        self.state().rows.get(&keys::membership()).map_err(view_error(&self.dir))
+        self.state().rows.get(&keys::membership()).map_err(error::view(&self.dir))
     }
 
     /// The state as of now, frozen.
@@ -207,9 +161,9 @@ impl Store {
     pub fn view(&self) -> Result<ReadView, StoreError> {
         let mut rows = self.state().rows.clone();
         if self.flipped.load(Ordering::Relaxed) {
-            rows = Arc::new(flip_batches(&rows));
+            rows = Arc::new(faults::flip_batches(&rows));
         }
-        Reader::new(rows).map_err(view_error(&self.dir))
+        Reader::new(rows).map_err(error::view(&self.dir))
     }
 
     /// From here on, or no more, reads see every batch with a bit flipped, as from a disk that
@@ -230,7 +184,7 @@ impl Store {
     /// [`StoreError`].
     pub fn flush(&self) -> Result<Option<LogPoint>, StoreError> {
         let mut state = self.state();
-        write_image(&self.dir, &state.rows).map_err(io_error(&self.dir))?;
+        file::write(&self.dir, &state.rows).map_err(error::io(&self.dir))?;
         state.durable = state.applied;
         Ok(state.durable)
     }
@@ -240,22 +194,22 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn checkpoint(&self, dest: &Path) -> Result<(), StoreError> {
-        if dest.try_exists().map_err(io_error(dest))? {
+        if dest.try_exists().map_err(error::io(dest))? {
             return Err(StoreError::Exists { dir: dest.to_owned() });
         }
         self.flush()?;
-        fs::create_dir(dest).map_err(io_error(dest))?;
+        fs::create_dir(dest).map_err(error::io(dest))?;
         let mut rows = self.state().rows.clone();
         if planted::is("dedupe_lost_in_snapshot") {
-            rows = Arc::new(forget_producers(&rows));
+            rows = Arc::new(faults::forget_producers(&rows));
         }
-        write_image(dest, &rows).map_err(io_error(dest))
+        file::write(dest, &rows).map_err(error::io(dest))
     }
 
     /// Bytes of the file, about.
     #[must_use]
     pub fn approximate_disk_bytes(&self) -> u64 {
-        fs::metadata(self.dir.join(FILE)).map_or(0, |file| file.len())
+        fs::metadata(file::path(&self.dir)).map_or(0, |file| file.len())
     }
 
     /// Nothing here waits.
@@ -277,104 +231,6 @@ impl Store {
     pub fn reclaim(&self) -> Result<(), StoreError> {
         Ok(())
     }
-}
-
-/// Every batch with its last bit flipped.
-fn flip_batches(rows: &Memory) -> Memory {
-    let mut flipped = rows.clone();
-    let batches = rows.rows().filter(|(key, _)| key.first() == Some(&keys::BATCH));
-    let writes = batches.map(|(key, value)| {
-        let mut value = value.to_vec();
-        if let Some(last) = value.last_mut() {
-            *last ^= 1;
-        }
-        Write::Put(Key::from_slice(key), value.into())
-    });
-    flipped.write(Writes(writes.collect()));
-    flipped
-}
-
-/// A planted fault: all but what deduplication needs.
-fn forget_producers(rows: &Memory) -> Memory {
-    let tables = [keys::PRODUCER, keys::CHUNK, keys::EXPIRY];
-    let forgotten = rows.rows().filter(|(key, _)| key.first().is_some_and(|t| tables.contains(t)));
-    let writes = forgotten.map(|(key, _)| Write::Delete(Key::from_slice(key))).collect();
-    let mut rest = rows.clone();
-    rest.write(Writes(writes));
-    rest
-}
-
-/// A planted fault: logs as if they had never been fenced.
-fn forget_epochs(rows: &Memory) -> Memory {
-    let logs = rows.rows().filter(|(key, _)| key.first() == Some(&keys::LOG));
-    let writes = logs.filter_map(|(key, value)| {
-        let log = LogMeta { writer_epoch: None, ..LogMeta::decode(value).ok()? };
-        let mut value = Vec::new();
-        log.encode_to(&mut value);
-        Some(Write::Put(Key::from_slice(key), value.into()))
-    });
-    let writes = writes.collect();
-    let mut rest = rows.clone();
-    rest.write(Writes(writes));
-    rest
-}
-
-fn write_image(dir: &Path, rows: &Memory) -> io::Result<()> {
-    if planted::is("fence_not_persisted") {
-        return write_rows(dir, &forget_epochs(rows));
-    }
-    write_rows(dir, rows)
-}
-
-fn write_rows(dir: &Path, rows: &Memory) -> io::Result<()> {
-    let mut bytes = MAGIC.to_vec();
-    for (key, value) in rows.rows() {
-        bytes.put_u32(length(key.len()));
-        bytes.put_slice(key);
-        bytes.put_u32(length(value.len()));
-        bytes.put_slice(value);
-    }
-    bytes.put_u32(crc32c::crc32c(&bytes));
-    let beside = dir.join("state.tmp");
-    let mut file = File::create(&beside)?;
-    file.write_all(&bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, dir.join(FILE))?;
-    File::open(dir)?.sync_all()
-}
-
-fn length(bytes: usize) -> u32 {
-    u32::try_from(bytes).expect("a row is far below 4 GiB")
-}
-
-fn parse_image(bytes: Bytes) -> Result<Memory, &'static str> {
-    let body = bytes.len().checked_sub(4).ok_or("the image is cut")?;
-    let (mut rows, mut sum) = (bytes.slice(..body), bytes.slice(body..));
-    if crc32c::crc32c(&rows) != sum.get_u32() || !rows.starts_with(MAGIC) {
-        return Err("the image's checksum does not fit");
-    }
-    rows.advance(MAGIC.len());
-    let mut writes = Writes::default();
-    while rows.has_remaining() {
-        let key = field(&mut rows)?;
-        let value = field(&mut rows)?;
-        writes.0.push(Write::Put(Key::from_slice(&key), value));
-    }
-    let mut memory = Memory::new();
-    memory.write(writes);
-    Ok(memory)
-}
-
-fn field(rows: &mut Bytes) -> Result<Bytes, &'static str> {
-    let cut = "the image is cut";
-    if rows.remaining() < 4 {
-        return Err(cut);
-    }
-    let length = rows.get_u32() as usize;
-    if rows.remaining() < length {
-        return Err(cut);
-    }
-    Ok(rows.split_to(length))
 }
 
 #[cfg(test)]
@@ -406,20 +262,5 @@ mod tests {
         let copy = Store::open_read_only(&copy, &StoreOptions::default()).unwrap();
         assert_eq!(copy.view().unwrap().digest(), again.view().unwrap().digest());
         assert!(matches!(copy.apply(&items(5, 6)), Err(StoreError::ReadOnly { .. })));
-    }
-
-    #[test]
-    fn damage_is_an_error() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
-        store.apply(&items(0, 3)).unwrap();
-        store.flush().unwrap();
-        let whole = fs::read(dir.path().join(FILE)).unwrap();
-        for at in 0..whole.len() {
-            let mut damaged = whole.clone();
-            damaged[at] ^= 1;
-            assert!(parse_image(damaged.into()).is_err(), "byte {at}");
-            assert!(parse_image(whole[..at].to_vec().into()).is_err(), "cut at {at}");
-        }
     }
 }
