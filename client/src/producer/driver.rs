@@ -257,7 +257,15 @@ impl Driver {
                 state.link = Link::Open(requests, answers);
                 Ok(())
             }
-            Event::Opened(Err(error)) | Event::Answer(Some(Err(error))) => self.broke(state, error),
+            Event::Opened(Err(error)) => {
+                let delivered = error.effect() != Effect::None;
+                self.lost(state, error, delivered)
+            }
+            // The node's own last word is about all that it leaves without an answer.
+            Event::Answer(Some(Err(error))) => {
+                let delivered = error.effect() != Effect::None || !error.is_from_node();
+                self.lost(state, error, delivered)
+            }
             Event::Answer(None) => {
                 let error = Error::broken(Effect::Unknown, "the node ended the stream");
                 self.broke(state, error.at(state.endpoint.as_str()))
@@ -318,12 +326,16 @@ impl Driver {
         self.acknowledged.store(self.window.acknowledged(), Ordering::Release);
     }
 
-    /// The connection is lost, or no good: pause, and go where `error` points.
+    /// The connection is no good any more. An answer says of its own batch whether that can have
+    /// arrived; the others are in doubt.
     fn broke(&mut self, state: &mut State, error: Error) -> Result<()> {
+        self.lost(state, error, true)
+    }
+
+    /// The connection is lost; `delivered`: what was on it may have arrived. Pause, and go where
+    /// `error` points.
+    fn lost(&mut self, state: &mut State, error: Error, delivered: bool) -> Result<()> {
         tracing::debug!(log = self.log, endpoint = %state.endpoint, %error, "an append stream broke");
-        // The stream's own end says whether anything can have arrived. An answer says so of its
-        // own batch only; the others on the stream are in doubt.
-        let delivered = !matches!(state.link, Link::Opening(..)) || error.effect() != Effect::None;
         self.window.disconnected(delivered);
         if !error.is_retryable() {
             return Err(error);

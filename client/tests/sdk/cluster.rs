@@ -37,6 +37,9 @@ pub enum Fault {
     Mute,
     /// A final refusal.
     Refused(ErrorKind),
+    /// The stream ends at it, as at one that the node can't read: nothing comes of it, nor of what
+    /// follows.
+    CannotRead,
 }
 
 /// What goes wrong with one message of a read or a tail.
@@ -166,15 +169,19 @@ impl Shared {
 }
 
 pub fn status(detail: ErrorDetail) -> Status {
+    let code = match detail.kind() {
+        ErrorKind::Invalid => Code::InvalidArgument,
+        _ => Code::Unavailable,
+    };
     let packed = tonic_types::pb::Status {
-        code: Code::Unavailable as i32,
+        code: code as i32,
         message: detail.message.clone(),
         details: vec![prost_types::Any {
             type_url: "type.googleapis.com/quorate.v1.ErrorDetail".to_owned(),
             value: detail.encode_to_vec(),
         }],
     };
-    Status::with_details(Code::Unavailable, detail.message, packed.encode_to_vec().into())
+    Status::with_details(code, detail.message, packed.encode_to_vec().into())
 }
 
 impl Cluster {

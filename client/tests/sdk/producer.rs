@@ -173,6 +173,52 @@ async fn a_final_refusal_fails_this_and_everything_behind() {
     assert_eq!(cluster.values(), numbered(2));
 }
 
+/// The same again would only end the next stream, too.
+#[tokio::test]
+async fn what_a_node_cannot_read_is_not_sent_again() {
+    const PATIENCE: Duration = Duration::from_secs(20);
+    let cluster = Cluster::start().await;
+    cluster.on_append(|_, n| (n > 2).then_some(Fault::CannotRead));
+    let producer = cluster.client().producer("l").open().await.unwrap();
+    cluster.shared.control().hold.send_replace(true);
+    let mut tickets = Vec::new();
+    for n in 0..4_u64 {
+        let batch = Batch::of([n.to_string()]).unwrap();
+        tickets.push(producer.append_batch(batch).await.unwrap());
+    }
+    cluster.until("four batches", |s| s.control().most_unanswered.1 == 4).await;
+    cluster.shared.control().hold.send_replace(false);
+    for (n, ticket) in tickets.into_iter().enumerate() {
+        let answer =
+            tokio::time::timeout(PATIENCE, ticket).await.expect("long before the deadline");
+        match answer {
+            Ok(appended) => assert_eq!((appended.first_offset, n < 2), (n as u64, true)),
+            Err(error) => {
+                assert!(n >= 2, "{error:?}");
+                let said = (error.kind(), error.is_retryable(), error.effect());
+                assert_eq!(said, (ErrorKind::Invalid, false, Effect::None), "batch {n}");
+                assert_eq!(error.message().contains("earlier append"), n == 3, "{error:?}");
+            }
+        }
+    }
+    assert_eq!(producer.failure().unwrap().kind(), ErrorKind::Invalid);
+    assert_eq!((cluster.appends(), cluster.values()), (3, numbered(2)));
+}
+
+/// The node's last word is about this stream; what was lost with another one may be in the log.
+#[tokio::test]
+async fn what_a_node_cannot_read_may_have_arrived_before() {
+    let cluster = Cluster::start().await;
+    cluster.on_append(|_, n| match n {
+        1 => Some(Fault::CutBefore { late: None }),
+        _ => Some(Fault::CannotRead),
+    });
+    let producer = cluster.client().producer("l").open().await.unwrap();
+    let error = producer.append(["a"]).await.unwrap().await.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), (ErrorKind::Invalid, Effect::Unknown));
+    assert_eq!(cluster.appends(), 2);
+}
+
 #[tokio::test]
 async fn the_delivery_timeout_poisons_and_says_unknown() {
     let cluster = Cluster::start().await;

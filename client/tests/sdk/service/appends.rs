@@ -10,7 +10,10 @@ use tokio::sync::mpsc;
 use tonic::Streaming;
 
 use super::{Node, Sender, cut};
-use crate::{cluster::Fault, state::detail};
+use crate::{
+    cluster::{Fault, status},
+    state::detail,
+};
 
 /// What became of one append.
 pub(super) enum Done {
@@ -18,6 +21,8 @@ pub(super) enum Done {
     /// The connection breaks; `true`: what follows on it may arrive late.
     Cut(Option<u64>),
     Mute,
+    /// The stream ends with this; what follows on it is not looked at.
+    Ended(wire::ErrorDetail),
 }
 
 impl Node {
@@ -65,6 +70,7 @@ impl Node {
                 Done::Mute
             }
             Some(Fault::Refused(kind)) => Done::Answer(Err(detail(kind, false, Effect::None))),
+            Some(Fault::CannotRead) => Done::Ended(detail(ErrorKind::Invalid, false, Effect::None)),
         }
     }
 
@@ -118,6 +124,10 @@ impl Node {
                         self.shared.control().late.push((late, request.append.unwrap()));
                     }
                     let _ = answers.send(Err(cut()));
+                    break;
+                }
+                Done::Ended(why) => {
+                    let _ = answers.send(Err(status(why)));
                     break;
                 }
                 Done::Answer(Ok(ok)) => Answer::Ok(ok),

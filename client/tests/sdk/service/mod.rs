@@ -157,6 +157,7 @@ impl LogService for Node {
         match self.judge(&request.into_inner()) {
             Done::Answer(answer) => answer.map(Response::new).map_err(status),
             Done::Cut(_) => Err(cut()),
+            Done::Ended(why) => Err(status(why)),
             Done::Mute => std::future::pending().await,
         }
     }
@@ -187,7 +188,7 @@ impl LogService for Node {
                     answer.parts.extend(ok.part);
                     (answer.position, answer.stamp) = (ok.position, ok.stamp);
                 }
-                Done::Answer(Err(error)) => return Err(status(error)),
+                Done::Answer(Err(error)) | Done::Ended(error) => return Err(status(error)),
                 Done::Cut(_) | Done::Mute => return Err(cut()),
             }
         }
