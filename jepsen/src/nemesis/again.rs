@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use quorate_jepsen_core::ids::Node;
 
 use super::{
     fault::Fault,
@@ -28,22 +27,12 @@ impl Ongoing {
     /// Something that should have worked did not.
     pub async fn go_on(&mut self, cluster: &mut Cluster, recorder: &Recorder) -> Result<()> {
         match &self.fault {
-            Fault::BitRot { .. } if self.repeated.is_none() => {
+            Fault::BitRot { .. } if rot::look_again(self.met) => {
                 let mut met = rot::Met::default();
                 for node in &self.hit {
-                    // Not up yet, or no longer: next time, or never.
-                    let mut api = cluster.api(*node)?;
-                    if api.status().await.is_err() {
-                        self.before = u64::from(ended_over_damage(cluster, *node)?);
-                        return Ok(());
-                    }
-                    let of_node = rot::read_everything(&mut api, recorder).await;
-                    met.damaged += of_node.damaged;
-                    met.unknown += of_node.unknown;
+                    met += rot::look(cluster, *node, recorder).await?;
                 }
-                // Where some are not known, the damage may be in those.
-                let enough = met.damaged > 0 || met.unknown == 0;
-                (self.before, self.repeated) = (met.damaged, enough.then(Instant::now));
+                self.met = Some(met);
             }
             Fault::Transfer => {
                 if self.repeated.is_some_and(|last| last.elapsed() < TRANSFER_EVERY) {
@@ -110,9 +99,4 @@ impl Ongoing {
         }
         Ok(())
     }
-}
-
-fn ended_over_damage(cluster: &mut Cluster, node: Node) -> Result<bool> {
-    let Some(status) = cluster.exited(node) else { return Ok(false) };
-    Ok(rot::ended_over_damage(status, &cluster.log_of_last_life(node)?))
 }

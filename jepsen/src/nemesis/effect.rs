@@ -66,7 +66,10 @@ impl Ongoing {
             Fault::Transfer => (self.before, "hand-overs"),
             Fault::RollingRestart => (self.before, "restarts"),
             Fault::Snapshot => (self.before, "snapshots"),
-            Fault::BitRot { .. } => (self.before, "damaged logs met by readers"),
+            Fault::BitRot { .. } => {
+                let met = self.met.unwrap_or_default();
+                return Ok(Effect { count: met.count(), what: met.in_words() });
+            }
             // Known only when it has ended.
             Fault::Member { .. } => (0, "changes of members"),
             fault => {

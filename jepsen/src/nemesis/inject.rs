@@ -10,6 +10,7 @@ use super::{
     fault::{Fault, Target},
     links,
     members::{Change, Changing, Meanwhile, Step},
+    rot,
     shape::Shape,
 };
 use crate::{
@@ -35,6 +36,8 @@ pub struct Ongoing {
     pub(super) frozen: Vec<FrozenThreads>,
     damaged: Vec<disk::Found>,
     pub(super) rotten: Vec<disk::Stored>,
+    /// What came of looking for the damage, the last time.
+    pub(super) met: Option<rot::Met>,
     pub(super) changing: Option<Changing>,
     /// Stopped while the members change.
     stopped: Vec<Node>,
@@ -90,6 +93,7 @@ impl Ongoing {
             frozen: Vec::new(),
             damaged: Vec::new(),
             rotten: Vec::new(),
+            met: None,
             changing: None,
             stopped: Vec::new(),
             log_end: 0,
