@@ -82,7 +82,7 @@ impl Admin {
         let v = group.vitals();
         // Nobody may have read for long, and then no age is known that means anything.
         reader.freshener().check(id, STATUS_AGE, STATUS_PATIENCE).await;
-        let view = group.view().map_err(|why| read::local_failure(&why))?;
+        let view = group.view()?;
         let applied = view.applied().unwrap_or_default().index;
         Ok(GroupStatus {
             group: id.0,
@@ -199,17 +199,12 @@ impl Admin {
             }
         };
         deadline.run(applied, Effect::None).await?;
-        let mark = group
-            .view()
-            .map_err(|why| read::local_failure(&why))?
-            .digest_mark(index)
-            .map_err(|e| read::view_error(&e))?
-            .ok_or_else(|| {
-                ApiError::invalid(format!(
-                    "no digest was recorded at log index {index} (never marked, or forgotten: \
-                     only the newest marks are kept)"
-                ))
-            })?;
+        let mark = group.view()?.digest_mark(index)?.ok_or_else(|| {
+            ApiError::invalid(format!(
+                "no digest was recorded at log index {index} (never marked, or forgotten: \
+                 only the newest marks are kept)"
+            ))
+        })?;
         Ok(DigestAtResponse {
             node_id: self.context.node_id,
             log_index: index.0,
@@ -246,7 +241,7 @@ impl Admin {
         request: BatchDigestsRequest,
     ) -> Result<mpsc::Receiver<Result<BatchDigestsResponse, Status>>, ApiError> {
         let group = self.context.sides(self.group(request.group)?).reader.group();
-        let view = group.view().map_err(|why| read::local_failure(&why))?;
+        let view = group.view()?;
         let incarnation = Incarnation(request.incarnation);
         let (mut next, end) = (Offset(request.from_offset), Offset(request.to_offset));
         let (sender, receiver) = mpsc::channel(2);
@@ -272,7 +267,7 @@ impl Admin {
                             .collect();
                         Ok(BatchDigestsResponse { batches })
                     }
-                    Err(error) => Err(read::view_error(&error).into_status()),
+                    Err(error) => Err(ApiError::from(error).into_status()),
                 };
                 let failed = message.is_err();
                 if sender.send(message).await.is_err() || failed {

@@ -129,8 +129,8 @@ fn expected_offset_by_leader(
     group: GroupId,
     part: &AppendPart,
 ) -> Result<(), ApiError> {
-    let view = context.sides(group).reader.group().view().map_err(ApiError::internal)?;
-    let log = view.log(&part.log).map_err(|e| ApiError::internal(e.to_string()))?;
+    let view = context.sides(group).reader.group().view()?;
+    let log = view.log(&part.log)?;
     match (log, part.expected_offset) {
         (Some(log), Some(expected)) if log.next_offset != expected => {
             Err(ApiError::internal("not the expected offset"))

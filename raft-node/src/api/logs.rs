@@ -194,10 +194,7 @@ pub(super) async fn list(
     for number in 0..context.groups.len() as u32 {
         let group = GroupId(number);
         let served = read::view(context, group, request.consistency.clone(), deadline).await?;
-        let logs = served
-            .view
-            .list(&request.prefix, after.as_ref().map(LogName::as_str), page)
-            .map_err(|e| read::view_error(&e))?;
+        let logs = served.view.list(&request.prefix, after.as_ref().map(LogName::as_str), page)?;
         found.extend(logs.into_iter().map(|log| (group, log)));
         headers.push(read::header(context, group, &served.basis, None));
     }

@@ -22,7 +22,7 @@ pub mod worst;
 
 use std::time::Duration;
 
-use quorate_state_machine::types::LogIndex;
+use quorate_state_machine::{types::LogIndex, view::ViewError};
 
 use crate::raft::group::{Leader, ReadIndexFailure};
 
@@ -38,7 +38,7 @@ pub enum ReadFailure {
     /// The group stopped on this node.
     Stopped(String),
     /// This replica could not read its own data.
-    Local(String),
+    Local(ViewError),
     /// The asked freshness can't be proven here right now.
     TooStale {
         /// The bound; `None` for a linearizable read.

@@ -291,8 +291,7 @@ fn suffices(glimpse: &Glimpse, needs: LogIndex, at_least: &[AtLeast]) -> bool {
 
 /// Is the point part of the history that this view shows?
 fn check_history(view: &ReadView, point: &AtLeast) -> Result<(), ReadFailure> {
-    let local = |e: quorate_state_machine::view::ViewError| ReadFailure::Local(e.to_string());
-    if let Some(term) = view.term_at(point.at.index).map_err(local)?
+    if let Some(term) = view.term_at(point.at.index).map_err(ReadFailure::Local)?
         && term != point.at.term
     {
         return Err(ReadFailure::LostPosition(format!(
@@ -300,7 +299,9 @@ fn check_history(view: &ReadView, point: &AtLeast) -> Result<(), ReadFailure> {
             point.at.index, point.at.term
         )));
     }
-    if point.incarnation != Incarnation(0) && !view.exists(point.incarnation).map_err(local)? {
+    if point.incarnation != Incarnation(0)
+        && !view.exists(point.incarnation).map_err(ReadFailure::Local)?
+    {
         return Err(ReadFailure::LostPosition(
             "the log that the token comes from was deleted".to_owned(),
         ));

@@ -6,6 +6,7 @@ mod cluster;
 mod crowd;
 mod different;
 mod exactly_once;
+mod failing_disk;
 mod flushes;
 mod forwarding;
 mod fuzz;

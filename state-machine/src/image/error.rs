@@ -40,6 +40,18 @@ pub enum StoreError {
     },
 }
 
+impl From<StoreError> for ViewError {
+    /// As a failure to read.
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Damaged { dir, why } => {
+                Self::corrupt(format!("the state in {}", dir.display()), why)
+            }
+            other => Self::Storage(other.to_string()),
+        }
+    }
+}
+
 /// The file system's error, about `dir`.
 pub(super) fn io(dir: &Path) -> impl Fn(io::Error) -> StoreError {
     move |source| StoreError::Io { dir: dir.to_owned(), source }

@@ -64,6 +64,18 @@ pub enum StoreError {
     },
 }
 
+impl From<StoreError> for ViewError {
+    /// As a failure to read.
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Damaged { dir, why } => {
+                Self::corrupt(format!("the state in {}", dir.display()), why)
+            }
+            other => Self::Storage(other.to_string()),
+        }
+    }
+}
+
 /// RocksDB's error, about the store in `dir`.
 pub(super) fn rocks(dir: &Path) -> impl Fn(rocksdb::Error) -> StoreError {
     move |error| match error.kind() {
@@ -87,4 +99,25 @@ pub(super) fn view(dir: &Path) -> impl Fn(ViewError) -> StoreError {
 /// The file system's error, about `dir`.
 pub(super) fn io(dir: &Path) -> impl Fn(io::Error) -> StoreError {
     move |source| StoreError::Io { dir: dir.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_to_read_is_damage_only_where_the_store_is_damaged() {
+        let dir = || PathBuf::from("/d");
+        let why = || "block checksum mismatch".to_owned();
+        let damaged = StoreError::Damaged { dir: dir(), why: why() };
+        let said = ViewError::from(damaged);
+        assert_eq!(said, ViewError::corrupt("the state in /d", why()));
+        for other in [
+            StoreError::Failed { dir: dir(), why: "IO error".to_owned() },
+            StoreError::Io { dir: dir(), source: io::Error::other("IO error") },
+        ] {
+            let said = ViewError::from(other);
+            assert!(matches!(&said, ViewError::Storage(why) if why.contains("IO error")), "{said}");
+        }
+    }
 }

@@ -1,12 +1,10 @@
 //! Failures of what is below this edge.
 
 use quorate_proto::v1::{Effect, ErrorKind};
-use quorate_state_machine::{batch::BatchError, limits::LimitExceeded};
+use quorate_state_machine::{batch::BatchError, limits::LimitExceeded, view::ViewError};
 
 use super::{ApiError, OVERLOAD_RETRY_MS};
-use crate::{
-    api::read, raft::group::WriteFailure, read::ReadFailure, write::admission::Overloaded,
-};
+use crate::{raft::group::WriteFailure, read::ReadFailure, write::admission::Overloaded};
 
 impl From<LimitExceeded> for ApiError {
     fn from(e: LimitExceeded) -> Self {
@@ -51,6 +49,23 @@ impl From<WriteFailure> for ApiError {
     }
 }
 
+impl From<ViewError> for ApiError {
+    /// Only a read can find that out, and a read changes nothing.
+    fn from(error: ViewError) -> Self {
+        tracing::error!(%error, "a read failed on this replica");
+        match error {
+            ViewError::Corrupt { .. } => Self::corrupt(format!(
+                "this replica could not read its own data ({error}); ask another node, and run \
+                 `quorate verify --deep`"
+            )),
+            ViewError::Storage(_) => Self::internal(format!(
+                "this replica could not read its own data ({error}); the read had no effect, and \
+                 the data need not be damaged. Ask another node, and look at the disk of this one"
+            )),
+        }
+    }
+}
+
 impl From<ReadFailure> for ApiError {
     fn from(failure: ReadFailure) -> Self {
         match failure {
@@ -63,7 +78,7 @@ impl From<ReadFailure> for ApiError {
                  read; ask another node or retry",
             ),
             ReadFailure::Deadline => Self::deadline(Effect::None),
-            ReadFailure::Local(why) => read::local_failure(&why),
+            ReadFailure::Local(why) => why.into(),
             ReadFailure::TooStale { asked, age, leader } => Self::too_stale(asked, age, leader),
             ReadFailure::Behind { asked, applied, age, leader } => {
                 Self::behind(asked, applied, age, leader)
@@ -75,6 +90,32 @@ impl From<ReadFailure> for ApiError {
                 Effect::None,
                 format!("the group stopped on this node ({why}); ask another node"),
             ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::{Code, Status};
+
+    use super::*;
+
+    #[test]
+    fn a_disk_that_fails_is_not_damage() {
+        let failed = || ViewError::Storage("IO error: While pread".to_owned());
+        let damaged = || ViewError::Corrupt { what: "a batch".to_owned(), why: "CRC".to_owned() };
+        let table = [
+            (failed(), ErrorKind::Internal, Code::Internal, "IO error: While pread"),
+            (damaged(), ErrorKind::Corrupt, Code::DataLoss, "a batch: CRC"),
+        ];
+        for (error, kind, code, why) in table {
+            for said in [ApiError::from(error.clone()), ReadFailure::Local(error.clone()).into()] {
+                assert_eq!((said.0.kind(), said.0.effect()), (kind, Effect::None), "{error}");
+                assert!(said.0.retryable && said.0.message.contains(why), "{said:?}");
+                let deep = said.0.message.contains("verify --deep");
+                assert_eq!(deep, kind == ErrorKind::Corrupt, "{said:?}");
+                assert_eq!(Status::from(said).code(), code);
+            }
         }
     }
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use quorate_proto::v1::{self as wire, Consistency};
 use quorate_state_machine::types::{GroupId, LogName, ReadLevel};
 
-use super::view_error;
 use crate::{
     api::{context::Context, errors::ApiError, position::Position},
     clock::BootInstant,
@@ -164,7 +163,5 @@ pub(super) fn default_of(
     if let Some(glimpse) = group.recent().glimpse(name) {
         return Ok(glimpse.log.read_level);
     }
-    let view = group.view();
-    let view = view.map_err(|why| super::local_failure(&why))?;
-    Ok(view.log(name).map_err(|e| view_error(&e))?.and_then(|log| log.read_level))
+    Ok(group.view()?.log(name)?.and_then(|log| log.read_level))
 }

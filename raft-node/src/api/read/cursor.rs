@@ -8,7 +8,6 @@ use quorate_state_machine::{
     types::{Incarnation, Offset, TimestampMs},
 };
 
-use super::view_error;
 use crate::{
     api::errors::ApiError,
     observe::Metrics,
@@ -48,7 +47,7 @@ pub(super) fn seek_in<'a>(
     view: &'a ReadView,
     log: &'a LogDescription,
 ) -> impl FnOnce(TimestampMs) -> Result<Option<Offset>, ApiError> + 'a {
-    |at| view.offset_for_timestamp(log, at).map_err(|e| view_error(&e))
+    |at| Ok(view.offset_for_timestamp(log, at)?)
 }
 
 fn on_wire(batch: StoredBatch, from: Offset, to: Offset) -> wire::StoredBatch {
@@ -99,10 +98,7 @@ impl Cursor {
             return Ok(batches);
         }
         let (end, bytes) = self.bounds();
-        let batches = served
-            .view
-            .batches(log.incarnation, self.next, end, bytes)
-            .map_err(|e| view_error(&e))?;
+        let batches = served.view.batches(log.incarnation, self.next, end, bytes)?;
         metrics.batches_read("disk", batches.len());
         if batches.is_empty() {
             return Err(ApiError::corrupt(format!(

@@ -18,7 +18,6 @@ use quorate_proto::v1::{Consistency, Effect, ErrorKind, ReadHeader, ReadResponse
 use quorate_state_machine::{
     outcome::LogDescription,
     types::{GroupId, LogName},
-    view::ViewError,
 };
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -44,20 +43,6 @@ use crate::{
 const AHEAD: usize = 2;
 
 pub(super) type ResponseStream = Pin<Box<dyn Stream<Item = Result<ReadResponse, Status>> + Send>>;
-
-/// Local damage or I/O failure on the read path.
-pub(super) fn view_error(error: &ViewError) -> ApiError {
-    local_failure(&error.to_string())
-}
-
-/// The same, in words.
-pub(super) fn local_failure(error: &str) -> ApiError {
-    tracing::error!(error, "a read failed on this replica");
-    ApiError::corrupt(format!(
-        "this replica could not read its own data ({error}); ask another node, and run `quorate \
-         verify --deep`"
-    ))
-}
 
 /// Waits until this replica may answer, as asked.
 async fn satisfy(
@@ -191,11 +176,7 @@ fn log_in(
     name: &LogName,
     incarnation: Option<u64>,
 ) -> Result<LogDescription, ApiError> {
-    let log = served
-        .view
-        .log(name)
-        .map_err(|e| view_error(&e))?
-        .ok_or_else(|| ApiError::log_not_found(name.as_str()))?;
+    let log = served.view.log(name)?.ok_or_else(|| ApiError::log_not_found(name.as_str()))?;
     match incarnation {
         Some(asked) if asked != log.incarnation.0 => {
             Err(ApiError::log_recreated(name.as_str(), asked, log.incarnation.0))

@@ -17,6 +17,7 @@ use quorate_state_machine::{
     outcome::Outcome,
     store::ReadView,
     types::{GroupId, LogIndex, LogPoint, Term},
+    view::ViewError,
 };
 use tokio::sync::watch;
 
@@ -101,9 +102,9 @@ impl Group {
     /// The applied state, frozen as of now.
     ///
     /// # Errors
-    /// The local storage failed.
-    pub fn view(&self) -> Result<ReadView, String> {
-        self.state.store().view().map_err(|e| e.to_string())
+    /// The local storage failed, or is damaged.
+    pub fn view(&self) -> Result<ReadView, ViewError> {
+        Ok(self.state.store().view()?)
     }
 
     /// Shared state-machine part.
