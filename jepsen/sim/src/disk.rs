@@ -355,7 +355,7 @@ impl RaftLog for DiskLog {
         answer.await.map_err(|_| gone())?
     }
 
-    fn read(&self, from: u64, to: u64, max_bytes: u64) -> io::Result<Vec<RawEntry>> {
+    async fn read(&self, from: u64, to: u64, max_bytes: u64) -> io::Result<Vec<RawEntry>> {
         Ok(self.image(|image| {
             let mut bytes = 0;
             let there = image.entries.range(from..to.max(from)).map(|(_, entry)| entry.clone());

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::{
-    read::{self, Wanted},
+    read::{Found, Wanted},
     shared::{Op, Shared},
     state::{GroupState, Point, VoteRecord},
     table::Table,
@@ -196,22 +196,24 @@ impl GroupLog {
     /// # Errors
     /// The disk's, or damage; never a wrong entry.
     pub fn read(&self, from: u64, to: u64, max_bytes: u64) -> io::Result<Vec<RawEntry>> {
+        self.find(from, to, max_bytes).read()
+    }
+
+    /// Where the entries of [`Self::read`] are, without waiting for anything.
+    #[must_use]
+    pub fn find(&self, from: u64, to: u64, max_bytes: u64) -> Found {
         let mut wanted = Vec::new();
-        {
-            let table = self.group.table();
-            let mut bytes = 0;
-            for index in from.max(table.first())..to.min(table.end()) {
-                let slot = table.slot(index).expect("within the table");
-                bytes += u64::from(slot.length);
-                if !wanted.is_empty() && bytes > max_bytes {
-                    break;
-                }
-                wanted.push(Wanted::new(index, slot, table.payload(index)));
+        let table = self.group.table();
+        let mut bytes = 0;
+        for index in from.max(table.first())..to.min(table.end()) {
+            let slot = table.slot(index).expect("within the table");
+            bytes += u64::from(slot.length);
+            if !wanted.is_empty() && bytes > max_bytes {
+                break;
             }
+            wanted.push(Wanted::new(index, slot, table.payload(index)));
         }
-        // The disk is read outside of the lock. The segment can't be used again meanwhile: it is
-        // held by what is wanted from it.
-        read::entries(self.group.number, wanted)
+        Found::new(self.group.number, wanted)
     }
 
     /// Bytes of log between two entries: what was written to the disk from behind `after` up to

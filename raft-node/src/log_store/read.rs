@@ -49,6 +49,33 @@ impl Wanted {
     }
 }
 
+/// Entries that were looked up and not read yet. The disk is read outside of the table's lock; the
+/// segments can't be used again meanwhile, as they are held by what is wanted from them.
+pub struct Found {
+    group: u32,
+    wanted: Vec<Wanted>,
+}
+
+impl Found {
+    pub(super) fn new(group: u32, wanted: Vec<Wanted>) -> Self {
+        Self { group, wanted }
+    }
+
+    /// Whether some are on the disk only.
+    #[must_use]
+    pub fn on_disk(&self) -> bool {
+        self.wanted.iter().any(|wanted| matches!(wanted.source, Source::Disk { .. }))
+    }
+
+    /// Reads them.
+    ///
+    /// # Errors
+    /// The disk's, or damage: never a wrong entry.
+    pub fn read(self) -> io::Result<Vec<RawEntry>> {
+        entries(self.group, self.wanted)
+    }
+}
+
 /// Reads what is wanted, in order.
 ///
 /// # Errors

@@ -15,7 +15,7 @@ use std::{
     ops::{Bound, RangeBounds},
 };
 
-use futures::{Stream, stream};
+use futures::{Stream, StreamExt as _, stream};
 use openraft::{
     Membership, OptionalSend,
     entry::RaftEntry,
@@ -26,7 +26,10 @@ use super::types::{
     EntryData, TypeConfig,
     alias::{Entry, RaftLogId, Vote},
 };
-use crate::log_store::{Done, GroupLog, GroupState, Point, RawEntry, VoteRecord};
+use crate::{
+    log_store::{Done, GroupLog, GroupState, Point, RawEntry, VoteRecord},
+    runtime,
+};
 
 /// Bytes of entries in one AppendEntries (at least one entry is always sent). Large enough to
 /// stream at full rate, small enough that one message never delays the lane for long.
@@ -56,7 +59,12 @@ pub trait RaftLog: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     /// The disk's, or damage; never a wrong entry.
-    fn read(&self, from: u64, to: u64, max_bytes: u64) -> io::Result<Vec<RawEntry>>;
+    fn read(
+        &self,
+        from: u64,
+        to: u64,
+        max_bytes: u64,
+    ) -> impl Future<Output = io::Result<Vec<RawEntry>>> + Send;
 }
 
 impl RaftLog for GroupLog {
@@ -84,8 +92,11 @@ impl RaftLog for GroupLog {
         Self::purge(self, term, index).await
     }
 
-    fn read(&self, from: u64, to: u64, max_bytes: u64) -> io::Result<Vec<RawEntry>> {
-        Self::read(self, from, to, max_bytes)
+    /// Entries that left the cache are read elsewhere: heartbeats share this thread, and a follower
+    /// whose state can't keep up applies from the disk.
+    async fn read(&self, from: u64, to: u64, max_bytes: u64) -> io::Result<Vec<RawEntry>> {
+        let found = self.find(from, to, max_bytes);
+        if found.on_disk() { runtime::blocking(|| found.read()).await } else { found.read() }
     }
 }
 
@@ -177,49 +188,13 @@ fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
     (from, to)
 }
 
-/// Iterates over a range of the log, reading [`MAX_APPEND_BYTES`] at a time.
-struct Pieces<L> {
-    log: L,
-    next: u64,
-    to: u64,
-    ready: std::vec::IntoIter<RawEntry>,
-    /// An error ends the iteration after it was yielded once.
-    failed: bool,
-}
-
-impl<L: RaftLog> Iterator for Pieces<L> {
-    type Item = io::Result<Entry>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.failed {
-            return None;
-        }
-        let raw = match self.ready.next() {
-            Some(raw) => raw,
-            None if self.next >= self.to => return None,
-            None => match self.log.read(self.next, self.to, MAX_APPEND_BYTES) {
-                Ok(piece) => {
-                    self.ready = piece.into_iter();
-                    self.ready.next()?
-                }
-                Err(error) => {
-                    self.failed = true;
-                    return Some(Err(error));
-                }
-            },
-        };
-        self.next = raw.index + 1;
-        Some(decode(raw))
-    }
-}
-
 impl<L: RaftLog> RaftLogReader<TypeConfig> for LogStorage<L> {
     async fn try_get_log_entries<RB>(&mut self, range: RB) -> io::Result<Vec<Entry>>
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
         let (from, to) = bounds(&range);
-        self.log.read(from, to, u64::MAX)?.into_iter().map(decode).collect()
+        self.log.read(from, to, u64::MAX).await?.into_iter().map(decode).collect()
     }
 
     /// Streams the range in bounded pieces: after a restart the range to apply again can be as
@@ -231,9 +206,18 @@ impl<L: RaftLog> RaftLogReader<TypeConfig> for LogStorage<L> {
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
-        let log = self.log.clone();
         let (from, to) = bounds(&range);
-        stream::iter(Pieces { log, next: from, to, ready: Vec::new().into_iter(), failed: false })
+        // An error is the last item.
+        let piece = move |(log, next): (L, u64)| async move {
+            let read =
+                if next < to { log.read(next, to, MAX_APPEND_BYTES).await } else { Ok(vec![]) };
+            let (next, entries) = match read {
+                Ok(piece) => (piece.last()?.index + 1, piece.into_iter().map(decode).collect()),
+                Err(error) => (to, vec![Err(error)]),
+            };
+            Some((stream::iter::<Vec<_>>(entries), (log, next)))
+        };
+        stream::unfold((self.log.clone(), from), piece).flatten().boxed()
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
@@ -241,7 +225,7 @@ impl<L: RaftLog> RaftLogReader<TypeConfig> for LogStorage<L> {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
-        self.log.read(start, end, MAX_APPEND_BYTES)?.into_iter().map(decode).collect()
+        self.log.read(start, end, MAX_APPEND_BYTES).await?.into_iter().map(decode).collect()
     }
 }
 

@@ -23,6 +23,7 @@ use openraft::{
 };
 use quorate_state_machine::{
     apply::ApplyItem,
+    entry::EntryView,
     store::{Store, StoreOptions},
     types::{GroupId, LogIndex, LogPoint, Term},
 };
@@ -303,12 +304,12 @@ impl StateMachine {
         crate::crash_point!("apply.begin");
         let last = items.last().expect("the chunk is not empty").at;
         let (count, store) = (items.len(), self.state.store());
-        let (stalls, recent) = (store.may_stall(), self.state.recent.clone());
+        let (waits, recent) = (store.may_stall() || may_read(&items), self.state.recent.clone());
         let apply = move || {
             store.apply_and(&items, |writes, outcomes| recent.applied(&items, writes, outcomes))
         };
-        // Heartbeats share this thread. A write that waits for a flush waits elsewhere.
-        let outcomes = if stalls { crate::runtime::blocking(apply).await } else { apply() };
+        // Heartbeats share this thread. What may wait for a flush or a read waits elsewhere.
+        let outcomes = if waits { crate::runtime::blocking(apply).await } else { apply() };
         let outcomes = outcomes.map_err(io::Error::other)?;
         crate::crash_point!("apply.written");
         self.state.applied.send_replace(last);
@@ -320,6 +321,14 @@ impl StateMachine {
         }
         Ok(())
     }
+}
+
+/// Whether one of these may have to be looked up on the disk. Trims are: the state is written around
+/// the page cache, and every replica applies a trim at about the same time. Followers that waited for
+/// it would answer no heartbeat meanwhile.
+fn may_read(items: &[ApplyItem]) -> bool {
+    let reads = |entry| EntryView::parse(entry).map_or(true, |entry| !entry.only_appends());
+    items.iter().filter_map(|item| item.payload.as_ref()).any(reads)
 }
 
 impl RaftStateMachine<TypeConfig> for StateMachine {

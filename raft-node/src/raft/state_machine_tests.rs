@@ -1,6 +1,12 @@
 use std::thread;
 
-use quorate_state_machine::{rocks::Compression, types::Incarnation};
+use quorate_state_machine::{
+    batch::{RecordRef, encode},
+    command::{AppendPart, Command},
+    entry::EntryBuilder,
+    rocks::Compression,
+    types::{Batch, Incarnation, LogName, Offset, TimestampMs},
+};
 use tempfile::TempDir;
 
 use super::*;
@@ -79,4 +85,30 @@ fn who_follows_a_log_hears_of_an_installed_snapshot() {
     state.install(&meta, &snapshot).expect("the leader's snapshot is installed");
     assert_eq!(following.head().changes, before.0 + 1, "what was kept is not what comes next");
     assert!(state.breaks() > before.1, "evidence of freshness from before is dropped");
+}
+
+/// Consensus waits for no disk: a trim is looked up in the state, an append in what is in memory.
+#[test]
+fn what_may_wait_for_a_read_is_applied_elsewhere() {
+    let log = || LogName::new("l").unwrap();
+    let batch = Batch::validate(encode([RecordRef::default()]), None).unwrap();
+    let append = Command::Append(vec![AppendPart {
+        log: log(),
+        expected_offset: None,
+        writer_epoch: None,
+        producer: None,
+        incarnation: None,
+        batch,
+    }]);
+    let trim = Command::TrimLog { name: log(), before: Offset(1), incarnation: None };
+    let item = |commands: &[&Command]| {
+        let mut entry = EntryBuilder::new();
+        commands.iter().for_each(|command| entry.push(command));
+        ApplyItem { payload: Some(entry.finish(TimestampMs(1))), ..ApplyItem::default() }
+    };
+    let (appends, trims) = (item(&[&append, &append]), item(&[&append, &trim]));
+    assert!(!may_read(&[ApplyItem::default(), appends.clone()]));
+    assert!(may_read(&[appends, trims]));
+    let damaged = ApplyItem { payload: Some("?".into()), ..ApplyItem::default() };
+    assert!(may_read(&[damaged]));
 }

@@ -3,9 +3,16 @@
 
 use std::time::Duration;
 
-use quorate_raft_node::{raft::settings::Timing, runtime};
+use quorate_raft_node::{
+    peer::{
+        handler::PeerHandler as _,
+        wire::{AppendRefusal, AppendRequest},
+    },
+    raft::{settings::Timing, types::alias::Vote},
+    runtime,
+};
 
-use crate::cluster::{Cluster, NODES, eventually};
+use crate::cluster::{Cluster, NODES, PATIENCE, eventually};
 
 const TIMING: Timing = Timing { heartbeat_ms: 100, election_min_ms: 500, election_max_ms: 1000 };
 
@@ -41,4 +48,35 @@ async fn followers_with_busy_disks_keep_their_leader() {
     for id in NODES {
         cluster.applied(id, at).await;
     }
+}
+
+/// What a follower says to a heartbeat, it says for what it has promised, not for what it has stored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_with_a_busy_disk_denies_a_leader_of_before() {
+    let mut cluster = Cluster::start(TIMING, |_| {}).await;
+    let at = cluster.write(1, "before").await.expect("a healthy cluster");
+    for id in NODES {
+        cluster.applied(id, at).await;
+    }
+    let before = Vote::new_committed(cluster.term(1), 1);
+    let heartbeat = async || {
+        let request = AppendRequest {
+            vote: before,
+            prev_log_id: None,
+            entries: Vec::new(),
+            leader_commit: None,
+        };
+        let answer = cluster.group(3).raft().heartbeat(request);
+        let answer = runtime::timeout(PATIENCE, answer).await.expect("it does not wait");
+        answer.expect("its core runs")
+    };
+    cluster.disk(3).stall();
+    assert_eq!(heartbeat().await, Ok(None), "it follows node 1");
+    cluster.lead(2).await;
+    let heard = || (cluster.term(3) == cluster.term(2)).then_some(());
+    eventually("node 3 has heard of the new leader", heard).await;
+    let later = |vote: &Vote| vote.leader_id.term > before.leader_id.term;
+    let denied = heartbeat().await;
+    assert!(matches!(&denied, Err(AppendRefusal::HigherVote(v)) if later(v)), "{denied:?}");
+    cluster.disk(3).go_on();
 }

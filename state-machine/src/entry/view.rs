@@ -63,6 +63,13 @@ impl EntryView {
         usize::from(self.commands)
     }
 
+    /// Whether all commands are appends. To apply one takes what was written last; any other may
+    /// look up what has been on a disk for long.
+    #[must_use]
+    pub fn only_appends(&self) -> bool {
+        self.contents().all(|content| content.first() == Some(&kind::APPEND))
+    }
+
     /// The commands, in order.
     #[must_use]
     pub fn commands(&self) -> Commands<'_> {

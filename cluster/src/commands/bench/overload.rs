@@ -46,7 +46,7 @@ use crate::{
 };
 
 /// Numbers of callers that wait for their answers, among which the peak is looked for.
-const CALLERS: [u32; 3] = [64, 256, 1024];
+const CALLERS: [u32; 4] = [64, 256, 1024, 2048];
 /// Different requests, sent in turns.
 const REQUESTS: usize = 64;
 /// Load before each look.

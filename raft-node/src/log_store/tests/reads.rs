@@ -116,6 +116,9 @@ fn memory_is_bounded_by_bytes() {
         append(&log, vec![entry(1, index, 1000)]).unwrap();
         assert!(cached() <= 12_000, "{} bytes in memory", cached());
     }
+    // So that consensus reads elsewhere what a disk may have to be waited for.
+    assert!(log.find(0, 100, u64::MAX).on_disk() && log.find(0, 1, 0).on_disk());
+    assert!(!log.find(98, 100, u64::MAX).on_disk() && !log.find(100, 200, 1).on_disk());
     run(log.truncate_after(Some(95))).unwrap();
     run(log.purge(1, 95)).unwrap();
     assert_eq!(cached(), 0, "what is gone does not count");
