@@ -33,14 +33,14 @@ const HURRY: u64 = 4 << 30;
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// Removes the directory `path`, which nobody uses any more, soon and elsewhere. What is left when
-/// the process ends is for the next start to sweep.
+/// the process ends is for the next start to sweep. Its name must not be used again meanwhile.
 ///
-/// Files with another name (a hard link) stay whole under that. Nobody may have one of the others
-/// open: it is cut short before it goes.
+/// Files with another name (a hard link) stay whole under that, and those that are open in this
+/// process stay whole for who has them open: neither is cut.
 pub fn directory(path: PathBuf) {
     // Another thread would finish whenever it likes.
     if cfg!(feature = "simulation") {
-        return told(&path, fs::remove_dir_all(&path));
+        return at_once(&path);
     }
     static QUEUE: OnceLock<Sender<PathBuf>> = OnceLock::new();
     let queue = QUEUE.get_or_init(|| {
@@ -51,8 +51,13 @@ pub fn directory(path: PathBuf) {
         queue
     });
     if let Err(mpsc::SendError(path)) = queue.send(path) {
-        told(&path, fs::remove_dir_all(&path));
+        at_once(&path);
     }
+}
+
+/// Removes the directory `path`, if it is there, before this returns.
+pub fn at_once(path: &Path) {
+    told(path, fs::remove_dir_all(path));
 }
 
 /// Costs disk, never correctness: leftovers are swept at the next start.
@@ -65,7 +70,7 @@ fn told(path: &Path, removed: io::Result<()>) {
 }
 
 fn run(jobs: Receiver<PathBuf>) {
-    let mut backlog = Backlog { jobs, waiting: VecDeque::new() };
+    let mut backlog = Backlog { jobs, waiting: VecDeque::new(), left: 0 };
     while let Ok(path) = backlog.next() {
         told(&path, remove(&path, &mut backlog));
     }
@@ -75,29 +80,39 @@ fn run(jobs: Receiver<PathBuf>) {
 struct Backlog {
     jobs: Receiver<PathBuf>,
     waiting: VecDeque<(PathBuf, u64)>,
+    /// What the one that is being removed still gives back.
+    left: u64,
 }
 
 impl Backlog {
     fn next(&mut self) -> Result<PathBuf, mpsc::RecvError> {
         self.take_all();
-        match self.waiting.pop_front() {
-            Some((path, _)) => Ok(path),
-            None => self.jobs.recv(),
-        }
+        let next = match self.waiting.pop_front() {
+            Some(next) => next,
+            None => measured(self.jobs.recv()?),
+        };
+        self.left = next.1;
+        Ok(next.0)
     }
 
     fn take_all(&mut self) {
         while let Ok(path) = self.jobs.try_recv() {
-            let bytes = bytes_of(&path).unwrap_or(0);
-            self.waiting.push_back((path, bytes));
+            self.waiting.push_back(measured(path));
         }
     }
 
-    /// Rests behind a step that took so long.
-    fn rest(&mut self, took: Duration) {
+    /// Rests behind a step that took so long, and gave so much back.
+    fn rest(&mut self, took: Duration, bytes: u64) {
         self.take_all();
-        thread::sleep(rest(took, self.waiting.iter().map(|(_, bytes)| bytes).sum()));
+        self.left = self.left.saturating_sub(bytes);
+        let waiting: u64 = self.waiting.iter().map(|(_, bytes)| bytes).sum();
+        thread::sleep(rest(took, self.left + waiting));
     }
+}
+
+fn measured(path: PathBuf) -> (PathBuf, u64) {
+    let bytes = bytes_of(&path).unwrap_or(0);
+    (path, bytes)
 }
 
 fn rest(took: Duration, waiting: u64) -> Duration {
@@ -121,27 +136,48 @@ fn remove(dir: &Path, backlog: &mut Backlog) -> io::Result<()> {
         if item.file_type()?.is_dir() {
             fs::remove_dir_all(item.path())?;
         } else {
-            give_back(&item.path(), |took| backlog.rest(took))?;
+            match give_back(&item.path(), |took, bytes| backlog.rest(took, bytes)) {
+                // Who made it has removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                done => done?,
+            }
         }
     }
     fs::remove_dir(dir)
 }
 
-/// Removes one file: in steps from its end, if this is its only name.
-fn give_back(path: &Path, mut rest: impl FnMut(Duration)) -> io::Result<()> {
+/// Removes one file: in steps from its end, if this is its only name and nobody here reads it. Nobody
+/// can begin to: its name is in a directory that nobody uses.
+fn give_back(path: &Path, mut rest: impl FnMut(Duration, u64)) -> io::Result<()> {
     let meta = fs::symlink_metadata(path)?;
-    if meta.is_file() && meta.nlink() == 1 && meta.len() > STEP {
+    let only_here = meta.is_file() && meta.nlink() == 1;
+    let mut left = if only_here { meta.len() } else { 0 };
+    if left > STEP && !is_open(&meta)? {
         let file = File::options().write(true).open(path)?;
-        for step in (1..meta.len().div_ceil(STEP)).rev() {
+        for step in (1..left.div_ceil(STEP)).rev() {
             let began = Instant::now();
             file.set_len(step * STEP)?;
-            rest(began.elapsed());
+            rest(began.elapsed(), left - step * STEP);
+            left = step * STEP;
         }
     }
     let began = Instant::now();
     fs::remove_file(path)?;
-    rest(began.elapsed());
+    rest(began.elapsed(), left);
     Ok(())
+}
+
+/// Whether this process has the file open: a reader of a state that was replaced since, whose
+/// RocksDB keeps files open that have no name any more.
+fn is_open(meta: &fs::Metadata) -> io::Result<bool> {
+    for open in fs::read_dir("/proc/self/fd")? {
+        // One that was closed meanwhile is no file any more.
+        let Ok(open) = fs::metadata(open?.path()) else { continue };
+        if (open.dev(), open.ino()) == (meta.dev(), meta.ino()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 #[cfg(test)]
@@ -163,7 +199,8 @@ mod tests {
         let path = dir.path().join("7.blob");
         large(&path);
         let mut left = Vec::new();
-        give_back(&path, |_| left.push(fs::metadata(&path).ok().map(|meta| meta.len()))).unwrap();
+        give_back(&path, |_, _| left.push(fs::metadata(&path).ok().map(|meta| meta.len())))
+            .unwrap();
         assert_eq!(left, [Some(3 * STEP), Some(2 * STEP), Some(STEP), None]);
     }
 
@@ -174,9 +211,20 @@ mod tests {
         large(&path);
         fs::hard_link(&path, &other).unwrap();
         let mut steps = 0;
-        give_back(&path, |_| steps += 1).unwrap();
+        give_back(&path, |_, _| steps += 1).unwrap();
         assert!(!path.exists());
         assert_eq!((fs::metadata(&other).unwrap().len(), steps), (3 * STEP + 1, 1));
+    }
+
+    #[test]
+    fn a_file_that_is_read_stays_whole_for_its_reader() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("7.blob");
+        large(&path);
+        let reader = File::open(&path).unwrap();
+        give_back(&path, |_, bytes| assert_eq!(bytes, 3 * STEP + 1, "at once")).unwrap();
+        assert!(!path.exists());
+        assert_eq!(reader.metadata().unwrap().len(), 3 * STEP + 1);
     }
 
     #[test]

@@ -187,7 +187,7 @@ pub fn forget_snapshot(snapshot: &SnapshotDir) {
         // It would be swept or superseded at the next start: costs disk, never correctness.
         tracing::warn!(path = %snapshot.path().display(), %error, "could not un-seal a snapshot");
     }
-    snapshot.discard();
+    snapshot.retire();
 }
 
 /// The newest sealed snapshot with its meta; all else is removed, also what RocksDB had not finished

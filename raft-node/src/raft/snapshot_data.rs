@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
 };
 
@@ -34,28 +34,42 @@ pub struct SnapshotDir {
 #[derive(Debug)]
 pub struct DirLease {
     path: PathBuf,
-    /// Set once, by [`Self::discard`]: remove the directory with the last lease.
-    obsolete: AtomicBool,
+    /// Remove the directory with the last lease: one of the following.
+    obsolete: AtomicU8,
 }
+
+const KEPT: u8 = 0;
+/// At once, by who comes last.
+const DISCARDED: u8 = 1;
+/// Later, by [`remove`].
+const RETIRED: u8 = 2;
 
 impl DirLease {
     /// A lease on `path`, not obsolete.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        Self { path, obsolete: AtomicBool::new(false) }
+        Self { path, obsolete: AtomicU8::new(KEPT) }
     }
 
-    /// Removes the directory soon after the lease is dropped.
+    /// Removes the directory as soon as the lease is dropped. Its name may be used again then.
     pub fn discard(&self) {
-        self.obsolete.store(true, Ordering::Release);
+        self.obsolete.store(DISCARDED, Ordering::Release);
+    }
+
+    /// Removes the directory some time after the lease is dropped, and holds nobody up. For names
+    /// that are never used again, of directories that may be large.
+    pub fn retire(&self) {
+        self.obsolete.store(RETIRED, Ordering::Release);
     }
 }
 
 impl Drop for DirLease {
     fn drop(&mut self) {
         // By whichever thread comes last, consensus or one that serves clients among them.
-        if self.obsolete.load(Ordering::Acquire) {
-            remove::directory(std::mem::take(&mut self.path));
+        match self.obsolete.load(Ordering::Acquire) {
+            RETIRED => remove::directory(std::mem::take(&mut self.path)),
+            DISCARDED => remove::at_once(&self.path),
+            _ => {}
         }
     }
 }
@@ -94,9 +108,14 @@ impl SnapshotDir {
         self.files.iter().map(|f| f.size).sum()
     }
 
-    /// Removes the directory once no clone is left.
+    /// See [`DirLease::discard`].
     pub fn discard(&self) {
         self.lease.discard();
+    }
+
+    /// See [`DirLease::retire`].
+    pub fn retire(&self) {
+        self.lease.retire();
     }
 }
 
@@ -121,6 +140,16 @@ mod tests {
         drop(snapshot);
         assert!(path.exists());
         drop(reader);
+        assert!(!path.exists(), "its name can be used again");
+    }
+
+    #[test]
+    fn a_retired_snapshot_goes_by_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("a"), b"1").unwrap();
+        SnapshotDir::open(&path).unwrap().retire();
         let end = Instant::now() + Duration::from_secs(30);
         while path.exists() {
             assert!(Instant::now() < end, "it goes");

@@ -237,7 +237,7 @@ impl GroupState {
             Arc::new(OpenState { store, dir: DirLease::new(next) }),
         );
         // Goes when the last reader of the old state is done.
-        old.dir.discard();
+        old.dir.retire();
         self.replace_snapshot(Snapshot { meta: meta.clone(), dir });
         self.break_evidence();
         self.applied.send_replace(applied);
