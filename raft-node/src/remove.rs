@@ -19,8 +19,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Given back at once, bytes. Half of it takes longer in all; twice as much holds up the log's
-/// writes twice as long (20 ms where this was measured).
+/// Given back at once, bytes. A quarter of it takes twice as long in all; four times as much holds up
+/// the log's writes ten times as long (docs/adr/0015).
 const STEP: u64 = 8 << 20;
 
 /// Rests between steps are so many times as long as the step took, while little waits.

@@ -63,8 +63,8 @@ impl EntryView {
         usize::from(self.commands)
     }
 
-    /// Whether all commands are appends. To apply one takes what was written last; any other may
-    /// look up what has been on a disk for long.
+    /// Whether all commands are appends. To apply one mostly takes what was written last; any other
+    /// looks up what may have been on a disk for long.
     #[must_use]
     pub fn only_appends(&self) -> bool {
         self.contents().all(|content| content.first() == Some(&kind::APPEND))
