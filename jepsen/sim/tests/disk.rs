@@ -115,7 +115,7 @@ fn a_crash_takes_a_tail_of_what_was_not_confirmed() {
             let confirmed = at_crash.get();
             assert!(last >= confirmed, "{confirmed} was confirmed, {last} is there");
             assert_eq!(log.state().vote.map(|vote| vote.term), Some(1), "it was confirmed");
-            let entries = log.read(0, u64::MAX, u64::MAX).expect("readable");
+            let entries = log.read(0, u64::MAX, u64::MAX).await.expect("readable");
             assert_eq!(entries, (1..=last).map(entry).collect::<Vec<_>>(), "a prefix");
             at_crash.set(last);
         });
